@@ -1,0 +1,23 @@
+"""gankern: fused, twice differentiable kernels for GANs, on CUDA and on the CPU."""
+
+from gankern import dispatch as _dispatch
+from gankern.dispatch import explain, use_backend
+from gankern.library import inputs_only
+from gankern.ops.bias_act import bias_act
+from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+
+__version__ = "0.1.0"
+__all__ = [
+    "bias_act",
+    "downsample2d",
+    "explain",
+    "filter2d",
+    "inputs_only",
+    "setup_filter",
+    "upfirdn2d",
+    "upsample2d",
+    "use_backend",
+]
+
+_dispatch._find_backends()
+_dispatch._force_from_environment()

@@ -1,0 +1,51 @@
+"""One wording for every error: op, argument, expected, got, in that order."""
+
+from __future__ import annotations
+
+import torch
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def message(op: str, argument: str, expected: str, got: object) -> str:
+    """`gankern.bias_act: b must have shape [C] = [64], got [32]`."""
+    return f"gankern.{op}: {argument} must {expected}, got {got}"
+
+
+def bad_value(op: str, argument: str, expected: str, got: object) -> ValueError:
+    return ValueError(message(op, argument, expected, got))
+
+
+def bad_type(op: str, argument: str, expected: str, got: object) -> TypeError:
+    return TypeError(message(op, argument, expected, got))
+
+
+def check_tensor(op: str, argument: str, value: object) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise bad_type(op, argument, "be a torch.Tensor", type(value).__name__)
+
+
+def check_floating(op: str, argument: str, tensor: torch.Tensor) -> None:
+    check_tensor(op, argument, tensor)
+    if tensor.dtype not in FLOATING:
+        raise bad_type(op, argument, "be float64, float32, bfloat16 or float16", tensor.dtype)
+
+
+def check_image(op: str, x: torch.Tensor) -> None:
+    """x is a floating-point batch of images [N, C, H, W] with at least one pixel."""
+    check_floating(op, "x", x)
+    if x.ndim != 4:
+        raise bad_value(op, "x", "have 4 dimensions [N, C, H, W]", list(x.shape))
+    if x.shape[2] < 1 or x.shape[3] < 1:
+        raise bad_value(op, "x", "have H >= 1 and W >= 1", list(x.shape))
+
+
+def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Tensor) -> None:
+    if tensor.device != x.device:
+        raise bad_value(op, argument, f"be on the device of x, {x.device}", tensor.device)
+
+
+def check_number(op: str, argument: str, value: object) -> None:
+    """A real number, not a tensor: a tensor's value would have to be read from its device."""
+    if isinstance(value, torch.Tensor) or not hasattr(value, "__float__"):
+        raise bad_type(op, argument, "be a number", type(value).__name__)

@@ -1,0 +1,157 @@
+"""Which backend runs an op, and why the others do not.
+
+Three backends: `native` (C++ on the CPU, CUDA on the GPU), `triton`, and `eager` (plain PyTorch, always there).
+Force one with `op(..., backend="triton")`, `with use_backend("eager"):` or the environment variable GANKERN_BACKEND,
+in that order of precedence. A forced backend that cannot run raises; it never falls back.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+BACKENDS = ("native", "triton", "eager")
+OPS = ("bias_act", "upfirdn2d")
+
+# Automatic choice, first that can run wins. One row per op and device; a row changes only on a measurement.
+ORDER: dict[tuple[str, str], tuple[str, ...]] = {
+    ("bias_act", "cpu"): ("native", "eager"),
+    ("bias_act", "cuda"): ("native", "triton", "eager"),
+    ("upfirdn2d", "cpu"): ("native", "eager"),
+    ("upfirdn2d", "cuda"): ("native", "triton", "eager"),
+}
+
+# (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, so it traces in torch.compile.
+MISSING: dict[tuple[str, str, str], str] = {}
+
+_forced: str | None = None
+_warned: set[str] = set()
+
+
+def choose(op: str, device: str, backend: str | None = None) -> str:
+    """Returns the name of the backend that runs `op` on tensors of device type `device`.
+
+    Raises:
+        ValueError: the name of a backend is unknown.
+        RuntimeError: the backend was forced and cannot run, with the reason.
+    """
+    forced = backend or _forced
+    if forced is not None:
+        check_name(forced, "backend")
+        reason = why_not(op, forced, device)
+        if reason is not None:
+            raise RuntimeError(f"gankern.{op}: backend '{forced}' cannot run on {device}: {reason}")
+        return forced
+    for candidate in ORDER.get((op, device), ("native", "eager") if device == "meta" else ("eager",)):
+        if (op, candidate, device) not in MISSING:
+            if candidate == "eager" and device == "cuda":
+                _warn_slow(op)
+            return candidate
+    return "eager"
+
+
+def why_not(op: str, backend: str, device: str) -> str | None:
+    """Returns why `backend` cannot run `op` on `device`, or None if it can."""
+    if backend == "eager" or device == "meta":
+        return None
+    if device not in ("cpu", "cuda"):
+        return f"there are no {backend} kernels for {device} tensors; backend='eager' runs there"
+    return MISSING.get((op, backend, device))
+
+
+def check_name(name: str, source: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"gankern: {source} must be one of {', '.join(BACKENDS)}, got '{name}'")
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Forces one backend for every gankern op called inside; process-wide, gradients follow their forward."""
+    global _forced
+    check_name(name, "use_backend(name)")
+    previous, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = previous
+
+
+def explain(op: str, x: torch.Tensor | str = "cpu") -> str:
+    """Says which backend runs `op` for a tensor (or a device type), and why the others do not.
+
+    >>> print(gankern.explain("bias_act", x))
+    bias_act on cpu
+      native  <- runs
+      triton  Triton kernels need a GPU ...
+      eager   can run
+    """
+    if op not in OPS:
+        raise ValueError(f"gankern.explain: op must be one of {', '.join(OPS)}, got '{op}'")
+    device = x if isinstance(x, str) else x.device.type
+    chosen = choose(op, device)
+    lines = [f"{op} on {device}"]
+    for backend in BACKENDS:
+        reason = why_not(op, backend, device)
+        state = "<- runs" if backend == chosen else reason or "can run"
+        lines.append(f"  {backend:7s} {state}")
+    return "\n".join(lines)
+
+
+def _warn_slow(op: str) -> None:
+    if op not in _warned:
+        _warned.add(op)
+        warnings.warn(
+            f"gankern.{op} runs as plain PyTorch on the GPU, which is slow. native: {MISSING[op, 'native', 'cuda']}; "
+            f"triton: {MISSING[op, 'triton', 'cuda']}. `python -m gankern.doctor` shows the whole table.",
+            stacklevel=4,
+        )
+
+
+def _load(stem: str, hint: str) -> str | None:
+    """Loads the kernels of `gankern/<stem>.*.so`; returns why it could not, or None. Absent is quiet, broken is loud."""
+    found = sorted(Path(__file__).parent.glob(f"{stem}.*so"))
+    if not found:
+        return f"the native library is not built; {hint}"
+    try:
+        torch.ops.load_library(found[0])
+    except OSError as error:
+        reason = f"{found[0].name} does not load ({error}); {hint}"
+        warnings.warn(f"gankern: {reason}", stacklevel=2)
+        return reason
+    return None
+
+
+def _triton_reason(device: str) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; pip install triton"
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "Triton kernels need a GPU (TRITON_INTERPRET=1, set before Python starts, runs them interpreted)"
+    return None
+
+
+def _find_backends() -> None:
+    build = "build it with `pip install --no-build-isolation -e .`"
+    reasons = {("native", "cpu"): _load("_C", build)}
+    if torch.version.cuda is None:
+        reasons["native", "cuda"] = "this PyTorch is built without CUDA"
+    else:
+        reasons["native", "cuda"] = _load("_C_cuda", f"{build} where nvcc is")
+    reasons["triton", "cpu"] = _triton_reason("cpu")
+    reasons["triton", "cuda"] = _triton_reason("cuda")
+    for (backend, device), reason in reasons.items():
+        if reason is not None:
+            MISSING.update({(op, backend, device): reason for op in OPS})
+
+
+def _force_from_environment() -> None:
+    global _forced
+    name = os.environ.get("GANKERN_BACKEND")
+    if name:
+        check_name(name, "the environment variable GANKERN_BACKEND")
+        _forced = name

@@ -1,0 +1,135 @@
+"""define(): one op into torch.library, with its schema, its shape rule and its derivative.
+
+Every op exists twice, `torch.ops.gankern.<op>` (C++) and `torch.ops.gankern_triton.<op>`, with one schema, one fake
+kernel and one derivative. The derivative is written in terms of the ops of its own namespace, so a gradient, and the
+gradient of that gradient, stay on the backend of the forward pass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+NAMESPACES = {"native": "gankern", "triton": "gankern_triton"}
+LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in NAMESPACES.values()}  # noqa: TOR901
+
+_inputs_only = False
+
+
+def ops(backend: str) -> Any:
+    """The namespace of a backend's ops: `ops("native").bias_act(...)`."""
+    return getattr(torch.ops, NAMESPACES[backend])
+
+
+def define(
+    name: str,
+    schema: str,
+    *,
+    fake: Callable[..., Any],
+    setup_context: Callable[[Any, tuple, Any], None],
+    backward: Callable[..., Any],
+    parameters: Sequence[int] = (),
+) -> None:
+    """Defines one op for the kernel backends.
+
+    Args:
+        name: of the op; `schema` is its signature, "(Tensor x, float gain) -> Tensor".
+        fake: the same signature on FakeTensors: shapes, dtypes and strides of the result, no data.
+        setup_context: (ctx, inputs, output) -> None, saves what the derivative needs.
+        backward: (ctx, ops, *gradients) -> one gradient or None per input; `ops` is the namespace of the forward.
+        parameters: positions of inputs that are leaf parameters in a network, whose gradient a gradient penalty
+            does not want. `backward` asks `wanted(ctx, i)` before it computes one.
+    """
+    for namespace, library in LIBRARIES.items():
+        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+        _attach_autograd(library, namespace, name, setup_context, backward, parameters)
+    _attach_triton(name)
+
+
+def _attach_triton(name: str) -> None:
+    """Registers `gankern.triton.<op>.<name>`, imported at its first call; on the CPU only in Triton's interpreter."""
+    module = f"gankern.triton.{name.removesuffix('_backward')}"
+
+    def launch(*inputs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*inputs)
+
+    for device in ("CUDA", "CPU") if os.environ.get("TRITON_INTERPRET") == "1" else ("CUDA",):
+        LIBRARIES["gankern_triton"].impl(name, launch, device)
+
+
+def _attach_autograd(
+    library: torch.library.Library,
+    namespace: str,
+    name: str,
+    setup_context: Callable[[Any, tuple, Any], None],
+    derivative: Callable[..., Any],
+    parameters: Sequence[int],
+) -> None:
+    """Puts a torch.autograd.Function behind the dispatcher's Autograd key.
+
+    Behind the dispatcher torch.compile sees one opaque op and runs the real formula. An autograd.Function that
+    Dynamo sees directly loses its second-order graph silently.
+    """
+    op = getattr(getattr(torch.ops, namespace), name).default
+    own_ops = getattr(torch.ops, namespace)
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = op(*inputs)
+        ctx.set_materialize_grads(False)
+        ctx.parameters = parameters
+        setup_context(ctx, inputs, output)
+        return output
+
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return derivative(ctx, own_ops, *gradients)
+
+    node = type(
+        f"{namespace}_{name}",
+        (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward)},
+    )
+
+    def autograd(*inputs: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in inputs):
+            return node.apply(*inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    library.impl(name, autograd, "Autograd")
+
+
+@contextmanager
+def inputs_only() -> Iterator[None]:
+    """Backward passes inside compute no gradients of leaf parameters through gankern's ops.
+
+    For the inner gradient of a penalty, `torch.autograd.grad(D(x).sum(), x, create_graph=True)`: it saves work and
+    changes no result. torch's own ops do so by themselves; a Python derivative has to be told. Process-wide.
+    """
+    global _inputs_only
+    previous, _inputs_only = _inputs_only, True
+    try:
+        yield
+    finally:
+        _inputs_only = previous
+
+
+def wanted(ctx: Any, i: int) -> bool:
+    """Whether this very backward pass wants the gradient of input `i`."""
+    if not ctx.needs_input_grad[i]:
+        return False
+    if i not in ctx.parameters:
+        return True
+    node = ctx.next_functions[i][0]
+    if node is None or "AccumulateGrad" in node.name():
+        return not _inputs_only
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # while tracing there is no engine to ask; unused results are removed from the graph
+        return True
