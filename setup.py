@@ -19,7 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 TORCH = Path(torch.__file__).parent
 CSRC = Path(__file__).parent.resolve() / "csrc"
-FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math -Wall"
+FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math -Wall -Wno-maybe-uninitialized"
 SIMD_LEVELS = {"baseline": ""}
 if platform.machine() in ("x86_64", "AMD64"):
     SIMD_LEVELS["avx2"] = "-mavx2 -mfma"
@@ -45,7 +45,8 @@ def find_cuda() -> Path | None:
 class NinjaBuild(build_ext):
     def build_extensions(self) -> None:
         cuda = find_cuda()
-        self.folder = CSRC.parent / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch{torch.__version__}"
+        tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch{torch.__version__}"
+        self.folder = CSRC.parent / "build" / tag
         self.folder.mkdir(parents=True, exist_ok=True)
         archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0 9.0").replace(".", "").split() if cuda else []
         gencode = " ".join(f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs)

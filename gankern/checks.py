@@ -47,5 +47,7 @@ def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Ten
 
 def check_number(op: str, argument: str, value: object) -> None:
     """A real number, not a tensor: a tensor's value would have to be read from its device."""
+    if isinstance(value, int | float | torch.SymInt | torch.SymFloat):
+        return
     if isinstance(value, torch.Tensor) or not hasattr(value, "__float__"):
         raise bad_type(op, argument, "be a number", type(value).__name__)

@@ -50,8 +50,8 @@ Activation parse(const char* op, const std::string& name) {
 std::optional<Tensor> checked_bias(const char* op, const Tensor& x, const std::optional<Tensor>& b, int64_t dim) {
   STD_TORCH_CHECK(dim >= 0 && dim < x.dim(), "gankern.", op, ": dim must be in [0, ", x.dim(), "), got ", dim);
   if (!b.has_value()) return b;
-  STD_TORCH_CHECK(b->dim() == 1 && b->size(0) == x.size(dim), "gankern.", op,
-                  ": b must have shape [C] = [", x.size(dim), "]");
+  STD_TORCH_CHECK(b->dim() == 1 && b->size(0) == x.size(dim), "gankern.", op, ": b must have shape [C] = [",
+                  x.size(dim), "]");
   return torch::stable::contiguous(*b);
 }
 

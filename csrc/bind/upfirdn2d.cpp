@@ -41,7 +41,8 @@ Tensor upfirdn2d(const Tensor x_any, const Tensor f_any, int64_t up_x, int64_t u
   p.separable = f.dim() == 1;
   p.taps_x = int(f.size(f.dim() - 1)), p.taps_y = int(f.size(0));
   STD_TORCH_CHECK(p.taps_x >= 1 && p.taps_y >= 1 && p.taps_x <= kMaxTaps && p.taps_y <= kMaxTaps,
-                  "gankern.upfirdn2d: f must have 1 to ", kMaxTaps, " taps an axis, got [", p.taps_y, ", ", p.taps_x, "]");
+                  "gankern.upfirdn2d: f must have 1 to ", kMaxTaps, " taps an axis, got [", p.taps_y, ", ", p.taps_x,
+                  "]");
   for (int64_t scale : {up_x, up_y, down_x, down_y}) {
     STD_TORCH_CHECK(scale >= 1 && scale <= kMaxScale, "gankern.upfirdn2d: up and down must be in [1, ", kMaxScale,
                     "], got ", scale);
@@ -80,6 +81,8 @@ Tensor upfirdn2d(const Tensor x_any, const Tensor f_any, int64_t up_x, int64_t u
   return y;
 }
 
-STABLE_TORCH_LIBRARY_IMPL(gankern, GANKERN_DEVICE, m) { m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d)); }
+STABLE_TORCH_LIBRARY_IMPL(gankern, GANKERN_DEVICE, m) {
+  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d));
+}
 
 }  // namespace gankern::bind

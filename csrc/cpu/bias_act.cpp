@@ -183,8 +183,8 @@ void backward_from(const BiasActBackwardParams& p, double* partial, int64_t begi
 template <typename T, typename Body>
 void for_activation(Activation act, const Body& body) {
   switch (act) {
-#define GANKERN_CASE(name)  \
-  case Activation::name:    \
+#define GANKERN_CASE(name) \
+  case Activation::name:   \
     return body.template operator()<Activation::name, T>();
     GANKERN_CASE(linear)
     GANKERN_CASE(relu)

@@ -20,9 +20,7 @@ struct BiasActUnits {
   int64_t channels_per_unit;
 
   explicit BiasActUnits(const BiasActBackwardParams& p)
-      : planes(p.inner > 1),
-        rows(1 + p.outer / 64),
-        channels_per_unit(planes ? 1 : p.channels) {
+      : planes(p.inner > 1), rows(1 + p.outer / 64), channels_per_unit(planes ? 1 : p.channels) {
     count = planes ? p.outer * p.channels : (p.outer + rows - 1) / rows;
   }
 };

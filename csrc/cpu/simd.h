@@ -18,19 +18,19 @@ const char* simd_name(Simd level);
 }  // namespace gankern::cpu
 
 #ifdef GANKERN_X86
-#define GANKERN_DECLARE_PER_LEVEL(...)       \
-  namespace gankern::cpu::baseline {         \
-  __VA_ARGS__;                               \
-  }                                          \
-  namespace gankern::cpu::avx2 {             \
-  __VA_ARGS__;                               \
-  }                                          \
-  namespace gankern::cpu::avx512 {           \
-  __VA_ARGS__;                               \
+#define GANKERN_DECLARE_PER_LEVEL(...) \
+  namespace gankern::cpu::baseline {   \
+  __VA_ARGS__;                         \
+  }                                    \
+  namespace gankern::cpu::avx2 {       \
+  __VA_ARGS__;                         \
+  }                                    \
+  namespace gankern::cpu::avx512 {     \
+  __VA_ARGS__;                         \
   }
-#define GANKERN_CALL_BEST(function, ...)                                   \
-  (simd_level() == Simd::avx512 ? cpu::avx512::function(__VA_ARGS__)       \
-   : simd_level() == Simd::avx2 ? cpu::avx2::function(__VA_ARGS__)         \
+#define GANKERN_CALL_BEST(function, ...)                             \
+  (simd_level() == Simd::avx512 ? cpu::avx512::function(__VA_ARGS__) \
+   : simd_level() == Simd::avx2 ? cpu::avx2::function(__VA_ARGS__)   \
                                 : cpu::baseline::function(__VA_ARGS__))
 #else
 #define GANKERN_DECLARE_PER_LEVEL(...) \

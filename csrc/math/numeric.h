@@ -50,9 +50,15 @@ GANKERN_HD uint32_t as_bits(float f) {
 
 }  // namespace bits
 
-GANKERN_HD double load(double v) { return v; }
-GANKERN_HD float load(float v) { return v; }
-GANKERN_HD float load(bfloat16 v) { return bits::as_float(uint32_t(v.bits) << 16); }
+GANKERN_HD double load(double v) {
+  return v;
+}
+GANKERN_HD float load(float v) {
+  return v;
+}
+GANKERN_HD float load(bfloat16 v) {
+  return bits::as_float(uint32_t(v.bits) << 16);
+}
 
 // Shifting exponent and mantissa into place leaves the exponent 112 too small, also for subnormal numbers.
 GANKERN_HD float load(float16 v) {
@@ -63,8 +69,12 @@ GANKERN_HD float load(float16 v) {
   return bits::as_float(value | uint32_t(v.bits & 0x8000u) << 16);
 }
 
-GANKERN_HD void store(double& to, double v) { to = v; }
-GANKERN_HD void store(float& to, float v) { to = v; }
+GANKERN_HD void store(double& to, double v) {
+  to = v;
+}
+GANKERN_HD void store(float& to, float v) {
+  to = v;
+}
 
 // Round to nearest, ties to even; NaN stays NaN.
 GANKERN_HD void store(bfloat16& to, float v) {
@@ -104,7 +114,9 @@ GANKERN_HD float expm1_fast(float x) {
   return scale * p + (scale - 1.0f);
 }
 
-GANKERN_HD float exp_fast(float x) { return expm1_fast(x) + 1.0f; }
+GANKERN_HD float exp_fast(float x) {
+  return expm1_fast(x) + 1.0f;
+}
 
 // log(1 + z) for z in [0, 1], by 2 atanh(z / (2 + z)).
 GANKERN_HD float log1p_fast(float z) {
@@ -120,8 +132,14 @@ GANKERN_HD float log1p_fast(float z) {
   return 2.0f * (p * s * t + t);
 }
 
-GANKERN_HD double expm1_fast(double x) { return ::expm1(x); }
-GANKERN_HD double exp_fast(double x) { return ::exp(x); }
-GANKERN_HD double log1p_fast(double z) { return ::log1p(z); }
+GANKERN_HD double expm1_fast(double x) {
+  return ::expm1(x);
+}
+GANKERN_HD double exp_fast(double x) {
+  return ::exp(x);
+}
+GANKERN_HD double log1p_fast(double z) {
+  return ::log1p(z);
+}
 
 }  // namespace gankern

@@ -1,4 +1,5 @@
-// upfirdn2d: parameters and index arithmetic. y[o] = gain * sum_k g[k] x[(o * down - pad + k) / up], where that divides.
+// upfirdn2d: parameters and index arithmetic. y[o] = gain * sum_k g[k] x[(o * down - pad + k) / up], where that
+// divides.
 #pragma once
 
 #include "numeric.h"
