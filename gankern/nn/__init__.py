@@ -1,0 +1,7 @@
+"""Modules: they own the parameters and call the ops."""
+
+from gankern.nn.conv import EqualizedConv2d
+from gankern.nn.linear import EqualizedLinear
+from gankern.nn.minibatch_stddev import MinibatchStddev
+
+__all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]

@@ -1,0 +1,86 @@
+"""EqualizedConv2d."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from gankern.ops.bias_act import activation_funcs, bias_act
+from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.upfirdn2d import setup_filter
+
+
+class EqualizedConv2d(torch.nn.Module):
+    """Convolution with equalised learning rate, filtered resampling, bias and activation.
+
+    y = bias_act(conv2d_resample(x, weight / sqrt(I * k^2)), bias); the size is kept but for `up` and `down`.
+    `layer.to(memory_format=torch.channels_last)` makes the result channels_last, whatever x is.
+
+    Args:
+        in_channels, out_channels, kernel_size: As in `torch.nn.Conv2d`; the kernel size is odd.
+        bias: Whether there is a bias.
+        activation: Of `gankern.bias_act`, with its default gain.
+        up, down: Integer resampling factors.
+        resample_filter: Taps of the FIR filter for `up` and `down`.
+        conv_clamp: Largest absolute value of the result, or None.
+        trainable: False makes weight and bias buffers, under the same names.
+
+    Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
+        section 4.1; Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, appendix B.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    resample_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        conv_clamp: float | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = up
+        self.down = down
+        self.conv_clamp = conv_clamp
+        self.padding = kernel_size // 2
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.act_gain = activation_funcs[activation].def_gain
+        self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
+        self._register("weight", weight, trainable)
+        self._register("bias", torch.zeros([out_channels]) if bias else None, trainable)
+
+    def _register(self, name: str, value: torch.Tensor | None, trainable: bool) -> None:
+        if trainable:
+            self.register_parameter(name, None if value is None else torch.nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
+        """[N, I, H, W] -> [N, O, H * up / down, W * up / down], scaled (and clamped) by a further `gain`."""
+        is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
+        weight_gain = self.weight_gain * gain if is_linear else self.weight_gain
+        weight = (self.weight * weight_gain).to(x.dtype)  # [O, I, k, k]
+        f = self.resample_filter.float()  # module.double() and .half() turn it along with the parameters
+        flip_weight = self.up == 1  # the published weights of up-convolutions are stored as true convolutions
+        x = conv2d_resample(x, weight, f, self.up, self.down, self.padding, flip_weight=flip_weight)
+        if is_linear:
+            return x
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+    def extra_repr(self) -> str:
+        o, i, k, _ = self.weight.shape
+        resampling = f"up={self.up}, down={self.down}"
+        return f"in_channels={i}, out_channels={o}, kernel_size={k}, {resampling}, activation={self.activation}"

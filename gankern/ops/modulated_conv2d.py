@@ -1,0 +1,173 @@
+"""modulated_conv2d: the convolution of StyleGAN2, its weights scaled per sample, with the tail of its layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from gankern import checks
+from gankern.ops.bias_act import bias_act
+from gankern.ops.conv2d_resample import conv2d_resample
+
+
+def modulated_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int | Sequence[int] = 0,
+    resample_filter: torch.Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+    fused_modconv: bool | None = None,
+    *,
+    bias: torch.Tensor | None = None,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> torch.Tensor:
+    """Convolves every sample with weights scaled by its styles, then adds noise and bias and applies an activation.
+
+    w'[n, o, i] = weight[o, i] * styles[n, i]; w'' = w' / sqrt(sum over i and pixels of w'^2 + 1e-8) if demodulate;
+    y = bias_act(conv2d_resample(x, w'') + noise, bias, act, alpha, gain, clamp).
+
+    Args:
+        x: Input [N, I, H, W]; float64, float32, bfloat16 or float16, contiguous or channels_last.
+        weight: Weight [O, I, k, k], of the dtype of x or float32; cast to that of x for the convolution.
+        styles: Scales of the input channels [N, I], of the dtype of x or float32.
+        noise: Added to the result of the convolution: [H, W], [1, 1, H, W] or [N, 1, H, W] of the output's size.
+        up, down, padding, flip_weight: As in `conv2d_resample`.
+        resample_filter: Filter from `setup_filter` for up and down, or None.
+        demodulate: Whether each output channel's weights are scaled to unit norm, per sample.
+        fused_modconv: True convolves with per-sample weights, False scales x and the result around one convolution
+            with the common weights. Equal but for rounding; None chooses the faster.
+        bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
+
+    Returns:
+        Tensor [N, O, H * up / down, W * up / down] for padding (k - 1) / 2, of the dtype and memory format of x.
+
+    Raises:
+        TypeError: a tensor is not of a dtype named above.
+        ValueError: a shape does not fit, or a number is out of range.
+
+    Gradients: x, weight, styles, noise and bias, to any order.
+    Backends: `torch.nn.functional.conv2d` and those of `upfirdn2d` and `bias_act`. In float16 and demodulated, weight
+        and styles are first scaled to magnitude 1, which changes nothing else and keeps the sums from overflowing.
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
+        Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
+    """
+    _check(x, weight, styles)
+    dtype = torch.promote_types(torch.promote_types(weight.dtype, styles.dtype), torch.float32)
+    weight, styles = weight.to(dtype), styles.to(dtype)
+    if demodulate and x.dtype == torch.float16:
+        weight, styles = _normalize(weight, styles)
+    dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
+    if fused_modconv is None:
+        fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
+    if fused_modconv and x.shape[0] > 0:
+        w = weight * styles[:, None, :, None, None]  # [N, O, I, k, k]
+        w = w if dcoefs is None else w * dcoefs[:, :, None, None, None]  # [N, O, I, k, k]
+        x = _convolve_per_sample(x, w.to(x.dtype), resample_filter, up, down, padding, flip_weight)  # [N, O, H, W]
+        x = _scale_and_add(x, None, noise)
+    else:
+        x = x * styles.to(x.dtype)[:, :, None, None]  # [N, I, H, W]
+        x = conv2d_resample(x, weight.to(x.dtype), resample_filter, up, down, padding, flip_weight=flip_weight)
+        x = _scale_and_add(x, dcoefs, noise)
+    return bias_act(x, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
+
+
+def _demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """One over the norm of each output channel's modulated weights: the sum over pixels does not depend on n."""
+    energy = weight.square().sum(dim=[2, 3])  # [O, I]
+    energy = styles.square() @ energy.t()  # [N, O]
+    return (energy + 1e-8).rsqrt()
+
+
+def _normalize(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both to magnitude 1. Demodulation undoes it, in the gradients too, so that the divisors can be constants."""
+    fan_in = weight[0].numel()
+    largest = weight.detach().abs().amax(dim=[1, 2, 3], keepdim=True).clamp_min(1e-8)  # [O, 1, 1, 1]
+    weight = weight / (largest * math.sqrt(fan_in))  # [O, I, k, k]
+    largest = styles.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-8)  # [N, 1]
+    return weight, styles / largest
+
+
+def _prefers_per_sample_weights(x: torch.Tensor, weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:
+    """Of a 1x1 convolution, where N weights are fewer numbers than x. Larger kernels run slower as a grouped one."""
+    return _is_matmul(weight, up, down, padding) and weight.shape[0] < x.shape[2] * x.shape[3]
+
+
+def _is_matmul(weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:
+    return weight.shape[-2:] == (1, 1) and up == 1 and down == 1 and padding == 0
+
+
+def _convolve_per_sample(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    resample_filter: torch.Tensor | None,
+    up: int,
+    down: int,
+    padding: int | Sequence[int],
+    flip_weight: bool,
+) -> torch.Tensor:
+    """Sample n convolved with w[n]: a batched matrix product for 1x1, else one convolution with N groups."""
+    n, o, i, kh, kw = w.shape
+    h, width = x.shape[2:]
+    channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    if _is_matmul(w, up, down, padding):
+        w = w.reshape(n, o, i)  # [N, O, I]
+        if not channels_last:
+            return torch.bmm(w, x.reshape(n, i, h * width)).reshape(n, o, h, width)
+        pixels = x.permute(0, 2, 3, 1).reshape(n, h * width, i)  # [N, H * W, I]
+        pixels = torch.bmm(pixels, w.transpose(1, 2))  # [N, H * W, O]
+        return pixels.reshape(n, h, width, o).permute(0, 3, 1, 2)  # [N, O, H, W]
+    x = x.reshape(1, n * i, h, width)  # [1, N * I, H, W]
+    w = w.reshape(n * o, i, kh, kw)  # [N * O, I, k, k]
+    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, flip_weight=flip_weight)
+    x = x.reshape(n, o, *x.shape[2:])  # [N, O, H, W]
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def _scale_and_add(x: torch.Tensor, dcoefs: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
+    """x * dcoefs + noise."""
+    if noise is not None:
+        _check_noise(noise, x)
+        noise = noise.to(x.dtype)
+    if dcoefs is None:
+        return x if noise is None else x + noise
+    x = x * dcoefs.to(x.dtype)[:, :, None, None]  # [N, O, H, W]
+    return x if noise is None else x.add_(noise)  # not addcmul: its derivative makes one more pass over x
+
+
+def _check(x: Any, weight: Any, styles: Any) -> None:
+    """What conv2d_resample and bias_act do not check."""
+    op = "modulated_conv2d"
+    checks.check_image(op, x)
+    for name, tensor in (("weight", weight), ("styles", styles)):
+        checks.check_floating(op, name, tensor)
+        if tensor.dtype not in (x.dtype, torch.float32):
+            raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
+        checks.check_same_device(op, name, tensor, x)
+    n, i = x.shape[:2]
+    if weight.ndim != 4 or weight.shape[1] != i or 0 in weight.shape:
+        expected = f"have shape [O, I, k, k] with I = {i}"
+        raise checks.bad_value(op, "weight", expected, f"{list(weight.shape)} (x is {list(x.shape)})")
+    if styles.shape != (n, i):
+        expected = f"have shape [N, I] = [{n}, {i}]"
+        raise checks.bad_value(op, "styles", expected, f"{list(styles.shape)} (x is {list(x.shape)})")
+
+
+def _check_noise(noise: Any, y: torch.Tensor) -> None:
+    op = "modulated_conv2d"
+    checks.check_floating(op, "noise", noise)
+    checks.check_same_device(op, "noise", noise, y)
+    n, _, h, w = y.shape
+    if noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
+        expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}"
+        raise checks.bad_value(op, "noise", expected, list(noise.shape))
