@@ -31,44 +31,43 @@ def find_cuda() -> Path | None:
     mode = os.environ.get("GANKERN_BUILD", "auto")
     if mode not in ("auto", "cpu", "cuda"):
         sys.exit(f"gankern: GANKERN_BUILD must be auto, cpu or cuda, got '{mode}'")
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    nvcc = shutil.which("nvcc", path=f"{home}/bin") or shutil.which("nvcc")
+    nvcc = shutil.which("nvcc", path=os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/bin") or shutil.which("nvcc")
     reasons = {"nvcc was not found": nvcc is None, "this torch has no CUDA": torch.version.cuda is None}
     missing = ", ".join(reason for reason, holds in reasons.items() if holds)
     if mode == "cuda" and missing:
         sys.exit(f"gankern: GANKERN_BUILD=cuda, but {missing}")
     missing = "GANKERN_BUILD=cpu" if mode == "cpu" else missing
-    print("gankern: builds the CPU kernels", f"and not the CUDA kernels: {missing}" if missing else "and the CUDA kernels")
+    print("gankern: builds the CPU kernels and", f"no CUDA kernels: {missing}" if missing else "the CUDA kernels")
     return Path(nvcc).resolve().parents[1] if nvcc and not missing else None
+
+
+CUDA = find_cuda()
 
 
 class NinjaBuild(build_ext):
     def build_extensions(self) -> None:
-        cuda = find_cuda()
         tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch{torch.__version__}"
         self.folder = CSRC.parent / "build" / tag
         self.folder.mkdir(parents=True, exist_ok=True)
-        archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0 9.0").replace(".", "").split() if cuda else []
+        archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0 9.0").replace(".", "").split() if CUDA else []
         gencode = " ".join(f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs)
         compiler = f"{os.environ.get('CXX', 'c++')} -MMD -MF $out.d {FLAGS} {os.environ.get('CXXFLAGS', '')}"
-        nvcc = f"{cuda}/bin/nvcc -MD -MF $out.d -std=c++20 -O3 -Xcompiler -fPIC,-fvisibility=hidden {gencode}"
-        self.lines = [
-            f"rule cxx\n  command = {compiler} $flags -c $in -o $out\n  depfile = $out.d\n  deps = gcc",
-            f"rule nvcc\n  command = {nvcc} -c $in -o $out\n  depfile = $out.d\n  deps = gcc",
-            f"rule link\n  command = {os.environ.get('CXX', 'c++')} -shared $in -o $out $flags",
-        ]
+        nvcc = f"{CUDA}/bin/nvcc -MD -MF $out.d -std=c++20 -O3 -Xcompiler -fPIC,-fvisibility=hidden {gencode}"
+        rule = "rule {}\n  command = {} -c $in -o $out\n  depfile = $out.d\n  deps = gcc"
+        self.lines = [rule.format("cxx", f"{compiler} $flags"), rule.format("nvcc", nvcc)]
+        self.lines.append(f"rule link\n  command = {os.environ.get('CXX', 'c++')} -shared $in -o $out $flags")
         stable = f"-isystem {TORCH}/include -DTORCH_TARGET_VERSION=0x020b000000000000"  # 2.11 and every later torch
-        torch_libs = f"-L{TORCH}/lib -ltorch -ltorch_cpu -lc10 -Wl,-rpath,{TORCH}/lib"
+        torch_libs = f"-L{TORCH}/lib -ltorch -ltorch_cpu -lc10"
         bindings = [source for source in CSRC.glob("bind/*.cpp") if source.stem != "host"]
         loops = [source for source in CSRC.glob("cpu/*.cpp") if source.stem != "simd"]
         level = self.compile(CSRC / "cpu/simd.cpp")
         objects = [self.compile(s, f"-DGANKERN_SIMD={n} {f}", n) for s in loops for n, f in SIMD_LEVELS.items()]
         self.link("_C", [level, *objects, *(self.compile(s, stable, "cpu") for s in bindings)], torch_libs)
-        if cuda:
-            flags = f"{stable} -DUSE_CUDA -isystem {cuda}/include"
+        if CUDA:
+            flags = f"{stable} -DUSE_CUDA -isystem {CUDA}/include"
             objects = [self.compile(s, flags, "cuda") for s in bindings]
             objects += [self.compile(s, rule="nvcc") for s in CSRC.glob("cuda/*.cu")]
-            self.link("_C_cuda", objects, f"{torch_libs} -ltorch_cuda -lc10_cuda -L{cuda}/lib64 -lcudart")
+            self.link("_C_cuda", objects, f"{torch_libs} -ltorch_cuda -lc10_cuda -L{CUDA}/lib64 -lcudart")
         facts = {"SIMD_LEVELS": " ".join(SIMD_LEVELS), "CUDA_ARCHS": " ".join(archs), "TORCH": torch.__version__}
         flags = " ".join(f"""'-DGANKERN_{name}="{value}"'""" for name, value in facts.items())
         flags += f" -isystem {pybind11.get_include()} -isystem {sysconfig.get_paths()['include']}"
@@ -77,17 +76,16 @@ class NinjaBuild(build_ext):
         jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
         subprocess.run([sys.executable, "-m", "ninja", "-C", str(self.folder), *jobs], check=True)
 
-    def compile(self, source: Path, flags: str = "", variant: str = "", rule: str = "cxx") -> str:
-        parts = [source.parent.name, source.stem, variant]
-        output = self.folder / f"{'-'.join(filter(None, parts))}.o"
-        self.lines.append(f"build {output}: {rule} {source}\n  flags = {flags}")
-        return str(output)
+    def compile(self, source: Path, flags: str = "", variant: str = "all", rule: str = "cxx") -> str:
+        output = f"{source.parent.name}-{source.stem}-{variant}.o"
+        self.lines.append(f"build {output}: {rule} {str(source).replace(' ', '$ ')}\n  flags = {flags}")
+        return output
 
     def link(self, name: str, objects: list[str], flags: str) -> None:
         path = Path(self.get_ext_fullpath(f"gankern.{name}")).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines.append(f"build {path}: link {' '.join(objects)}\n  flags = {flags}")
+        self.lines.append(f"build {str(path).replace(' ', '$ ')}: link {' '.join(objects)}\n  flags = {flags}")
 
 
-modules = ["gankern._C", "gankern._host", *(["gankern._C_cuda"] if find_cuda() else [])]
-setup(ext_modules=[Extension(name, []) for name in modules], cmdclass={"build_ext": NinjaBuild})
+names = ["gankern._C", "gankern._host", *(["gankern._C_cuda"] if CUDA else [])]
+setup(ext_modules=[Extension(name, []) for name in names], cmdclass={"build_ext": NinjaBuild})

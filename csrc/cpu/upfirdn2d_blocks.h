@@ -47,7 +47,7 @@ struct RowBlock {
 
   // column[r]: the vertical sum for row r of the inputs `load(i)`.
   template <typename Load>
-  void vertical(V* column, const Load& load) const {
+  GANKERN_HD void vertical(V* column, const Load& load) const {
     V input[kInputs];
     for (int i = 0; i < kInputs; ++i) input[i] = load(i);
     for (int r = 0; r < rows; ++r) {
@@ -63,7 +63,7 @@ struct RowBlock {
 };
 
 template <typename V>
-void clear(V* v, int n) {
+GANKERN_HD void clear(V* v, int n) {
   for (int i = 0; i < n; ++i) v[i] = V::fill(0);
 }
 
@@ -75,25 +75,26 @@ class PixelBlock : RowBlock<T, up, down, taps, rows> {
 
   static constexpr int kPending = up == 2 ? 2 : down == 2 ? 1 : taps - 1;  // unfinished outputs of a row
 
-  int64_t c;  // first channel of the vector
-
  public:
   using Rows::Rows;
 
   // Output rows [first, last) of image n.
   void run(int64_t n, int64_t first, int64_t last) {
+    constexpr int vectors = 2;  // of channels side by side: whole pairs of cache lines
     const T* image = static_cast<const T*>(p.x) + n * p.stride_n;
     T* result = static_cast<T*>(p.y) + n * p.out_h * p.out_w * p.c;
     for (int64_t y = this->start(first); y < last; y += rows) {
       this->place(y, first, last, image, p.c, result, p.out_w * p.c);
-      for (c = 0; c + V::size <= p.c; c += V::size) walk<false>();
-      if (c < p.c) walk<true>();
+      int64_t c = 0;
+      for (; c + vectors * V::size <= p.c; c += vectors * V::size) walk<vectors, false>(c);
+      for (; c + V::size <= p.c; c += V::size) walk<1, false>(c);
+      if (c < p.c) walk<1, true>(c);
     }
   }
 
  private:
   template <bool tail>
-  void read(int64_t x, V* column) const {
+  GANKERN_HD void read(int64_t x, int64_t c, V* column) const {
     if (x < 0 || x >= p.in_w) return clear(column, rows);
     this->vertical(column, [&](int i) __attribute__((always_inline)) {
       const T* at = from[i] + (step[i] == 0 ? 0 : x * step[i] + c);
@@ -102,7 +103,7 @@ class PixelBlock : RowBlock<T, up, down, taps, rows> {
   }
 
   template <bool tail>
-  void write(int64_t x, int r, V v) const {
+  GANKERN_HD void write(int64_t x, int64_t c, int r, V v) const {
     if (x < 0 || x >= p.out_w || to[r] == nullptr) return;
     if (tail) {
       v.store(to[r] + x * p.c + c, 0, p.c - c);
@@ -112,42 +113,52 @@ class PixelBlock : RowBlock<T, up, down, taps, rows> {
   }
 
   // An input pixel adds to the pending sums of the outputs it meets, and completes one or two of them.
-  template <bool tail>
-  void walk() const {
-    V pending[rows][kPending], column[rows];
-    clear(pending[0], rows * kPending);
+  template <int vectors, bool tail>
+  void walk(int64_t c) const {
+    V pending[vectors][rows][kPending], column[rows];
+    clear(pending[0][0], vectors * rows * kPending);
     if constexpr (up == 2) {
       // Input i completes outputs t - pad with t = 2 i - 3 and 2 i - 2.
       const int64_t first = p.pad_x <= 0 ? (1 - p.pad_x) / 2 : -(p.pad_x / 2);
       const int64_t last = (p.out_w + 2 - p.pad_x) / 2;
       for (int64_t i = first; i <= last; ++i) {
-        read<tail>(i, column);
-        for (int r = 0; r < rows; ++r) {
-          write<tail>(2 * i - 3 + p.pad_x, r, pending[r][1].plus(weight_x[3], column[r]));
-          write<tail>(2 * i - 2 + p.pad_x, r, pending[r][0].plus(weight_x[2], column[r]));
-          pending[r][0] = V::fill(0).plus(weight_x[0], column[r]);
-          pending[r][1] = V::fill(0).plus(weight_x[1], column[r]);
+        for (int v = 0; v < vectors; ++v) {
+          const int64_t at = c + v * V::size;
+          read<tail>(i, at, column);
+          for (int r = 0; r < rows; ++r) {
+            V* wait = pending[v][r];
+            write<tail>(2 * i - 3 + p.pad_x, at, r, wait[1].plus(weight_x[3], column[r]));
+            write<tail>(2 * i - 2 + p.pad_x, at, r, wait[0].plus(weight_x[2], column[r]));
+            wait[0] = V::fill(0).plus(weight_x[0], column[r]);
+            wait[1] = V::fill(0).plus(weight_x[1], column[r]);
+          }
         }
       }
     } else if constexpr (down == 2) {
       V even[rows];
       for (int64_t o = -1; o < p.out_w; ++o) {
-        read<tail>(2 * o - p.pad_x + 2, even);
-        read<tail>(2 * o - p.pad_x + 3, column);
-        for (int r = 0; r < rows; ++r) {
-          write<tail>(o, r, pending[r][0].plus(weight_x[2], even[r]).plus(weight_x[3], column[r]));
-          pending[r][0] = V::fill(0).plus(weight_x[0], even[r]).plus(weight_x[1], column[r]);
+        for (int v = 0; v < vectors; ++v) {
+          const int64_t at = c + v * V::size;
+          read<tail>(2 * o - p.pad_x + 2, at, even);
+          read<tail>(2 * o - p.pad_x + 3, at, column);
+          for (int r = 0; r < rows; ++r) {
+            V* wait = pending[v][r];
+            write<tail>(o, at, r, wait[0].plus(weight_x[2], even[r]).plus(weight_x[3], column[r]));
+            wait[0] = V::fill(0).plus(weight_x[0], even[r]).plus(weight_x[1], column[r]);
+          }
         }
       }
     } else {
       for (int64_t o = 1 - taps; o < p.out_w; ++o) {
-        read<tail>(o - p.pad_x + taps - 1, column);
-        for (int r = 0; r < rows; ++r) {
-          write<tail>(o, r, pending[r][0].plus(weight_x[taps - 1], column[r]));
-          for (int k = 0; k + 1 < kPending; ++k) {
-            pending[r][k] = pending[r][k + 1].plus(weight_x[taps - 2 - k], column[r]);
+        for (int v = 0; v < vectors; ++v) {
+          const int64_t at = c + v * V::size;
+          read<tail>(o - p.pad_x + taps - 1, at, column);
+          for (int r = 0; r < rows; ++r) {
+            V* wait = pending[v][r];
+            write<tail>(o, at, r, wait[0].plus(weight_x[taps - 1], column[r]));
+            for (int k = 0; k + 1 < kPending; ++k) wait[k] = wait[k + 1].plus(weight_x[taps - 2 - k], column[r]);
+            wait[kPending - 1] = V::fill(0).plus(weight_x[0], column[r]);
           }
-          pending[r][kPending - 1] = V::fill(0).plus(weight_x[0], column[r]);
         }
       }
     }
@@ -177,7 +188,7 @@ class PlaneBlock : RowBlock<T, up, down, taps, rows> {
 
  private:
   // Vertical sums of input pixels x to x + size.
-  void read(int64_t x, V* column) const {
+  GANKERN_HD void read(int64_t x, V* column) const {
     if (x + V::size <= 0 || x >= p.in_w) return clear(column, rows);
     if (x >= 0 && x + V::size <= p.in_w) {
       this->vertical(column, [&](int i) __attribute__((always_inline)) { return V::load(from[i] + x * step[i]); });
@@ -188,7 +199,7 @@ class PlaneBlock : RowBlock<T, up, down, taps, rows> {
     }
   }
 
-  void write(int64_t x, int r, V v) const {
+  GANKERN_HD void write(int64_t x, int r, V v) const {
     if (to[r] == nullptr || x >= p.out_w) return;
     if (x >= 0 && x + V::size <= p.out_w) {
       v.store(to[r] + x);
@@ -252,7 +263,7 @@ class PlaneBlock : RowBlock<T, up, down, taps, rows> {
 template <typename T, int up, int down, int taps>
 void run_blocks_of(const UpFirDn2dParams& p, const Separated<arithmetic_t<T>>& filter, int64_t begin, int64_t end) {
   constexpr int rows = Vec<arithmetic_t<T>>::size * sizeof(arithmetic_t<T>) == 64 ? 4 : 2;  // as registers allow
-  PixelBlock<T, up, down, taps, rows> pixels(p, filter);
+  PixelBlock<T, up, down, taps, 2> pixels(p, filter);
   PlaneBlock<T, up, down, taps, rows> planes(p, filter);
   for (int64_t row = begin; row < end;) {
     const int64_t image = row / p.out_h, y = row % p.out_h;

@@ -186,7 +186,7 @@ using Vec = Vector<A, 4>;
 namespace lanes {
 
 template <int k, typename V, int... i>
-V pick(V low, V high, std::integer_sequence<int, i...>) {
+GANKERN_HD V pick(V low, V high, std::integer_sequence<int, i...>) {
   if constexpr (k >= 0) return {__builtin_shufflevector(low.v, high.v, (k + i)...)};       // shifted by k
   if constexpr (k == -1) return {__builtin_shufflevector(low.v, high.v, (2 * i)...)};      // even
   if constexpr (k == -2) return {__builtin_shufflevector(low.v, high.v, (2 * i + 1)...)};  // odd
@@ -196,30 +196,30 @@ V pick(V low, V high, std::integer_sequence<int, i...>) {
 }
 
 template <int k, typename V>
-V pick(V low, V high) {
+GANKERN_HD V pick(V low, V high) {
   return pick<k>(low, high, std::make_integer_sequence<int, V::size>());
 }
 
 }  // namespace lanes
 
 template <int k, typename V>
-V shifted(V low, V high) {
+GANKERN_HD V shifted(V low, V high) {
   return lanes::pick<k>(low, high);
 }
 template <typename V>
-V even(V low, V high) {
+GANKERN_HD V even(V low, V high) {
   return lanes::pick<-1>(low, high);
 }
 template <typename V>
-V odd(V low, V high) {
+GANKERN_HD V odd(V low, V high) {
   return lanes::pick<-2>(low, high);
 }
 template <typename V>
-V alternating_low(V a, V b) {
+GANKERN_HD V alternating_low(V a, V b) {
   return lanes::pick<-3>(a, b);
 }
 template <typename V>
-V alternating_high(V a, V b) {
+GANKERN_HD V alternating_high(V a, V b) {
   return lanes::pick<-4>(a, b);
 }
 
