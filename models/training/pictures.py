@@ -1,0 +1,95 @@
+"""The pictures of a run: the sample grid, with one column per class, and the timeline of its first row."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .images import ImageData, to_float, to_uint8
+from .png import read_png, write_png
+from .state import Generator
+
+FAKES = "fakes*.png"
+MAX_COLUMNS = 10
+ROWS = 8
+TIMELINE_ROWS = 12
+TILE = 64  # smallest side of an image in a grid, in pixels
+GAP = 4  # between images, in pixels
+
+
+def tile(images: Tensor, columns: int) -> np.ndarray:
+    """Lays images out row by row.
+
+    Args:
+        images: [N, C, H, W] in [-1, 1]; N a multiple of `columns`.
+        columns: Images per row.
+
+    Returns:
+        uint8 [N / columns * H, columns * W, C].
+    """
+    n, channels, height, width = images.shape
+    x = to_uint8(images).cpu().reshape(n // columns, columns, channels, height, width)
+    x = x.permute(0, 3, 1, 4, 2)  # [rows, H, columns, W, C]
+    return x.reshape(n // columns * height, columns * width, channels).numpy()
+
+
+def present(images: Tensor) -> Tensor:
+    """Repeats the pixels of images [N, C, H, W] in [-1, 1] until they are `TILE` wide, and adds a dark gap."""
+    factor = max(TILE // images.shape[-1], 1)
+    images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    return F.pad(images, (0, GAP, 0, GAP), value=-0.6)
+
+
+def grid_columns(data: ImageData) -> int:
+    """One column per class where there are few enough, else `MAX_COLUMNS`."""
+    return min(data.num_classes or MAX_COLUMNS, MAX_COLUMNS)
+
+
+def grid_inputs(data: ImageData, z_dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The fixed latents z [N, z_dim] and labels c [N, c_dim] of a run's sample grid, on the CPU."""
+    columns = grid_columns(data)
+    z = torch.randn(ROWS * columns, z_dim, generator=torch.Generator().manual_seed(seed))
+    if data.num_classes is None:
+        return z, data.encode_labels(np.arange(len(z)) % len(data))
+    return z, torch.eye(data.num_classes)[:columns].repeat(ROWS, 1)
+
+
+@torch.no_grad()
+def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: int) -> None:
+    """Writes the sample grid of the averaged generator, a row at a time, with constant noise."""
+    device = next(G_ema.parameters()).device
+    rows = [
+        G_ema.synthesis(G_ema.mapping(zs.to(device), cs.to(device)), noise_mode="const")
+        for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
+    ]
+    write_png(path, tile(present(torch.cat(rows)), columns))
+
+
+def write_reals(path: Path, data: ImageData) -> None:
+    """Writes a grid of real images in the layout of the sample grid."""
+    columns = grid_columns(data)
+    indices = np.arange(ROWS * columns) % len(data)
+    if data.num_classes is not None and data.labels is not None:
+        of_class = [np.resize(np.flatnonzero(data.labels == k), ROWS) for k in range(columns)]
+        indices = np.stack(of_class, axis=1).reshape(-1)  # [ROWS * columns]
+    images = to_float(data.read(indices))
+    write_png(path, tile(present(images), columns))
+
+
+def write_timeline(run_dir: Path) -> Path | None:
+    """Stacks the first row of the run's sample grids, earliest first, into timeline.png: one row per moment."""
+    grids = sorted(run_dir.glob(FAKES))
+    if not grids:
+        return None
+    chosen = np.unique(np.linspace(0, len(grids) - 1, TIMELINE_ROWS).round().astype(int))
+    rows = []
+    for k in chosen:
+        grid = read_png(grids[k])
+        row = grid[: len(grid) // ROWS]
+        step = max(row.shape[0] // (2 * TILE), 1)
+        rows.append(row[::step, ::step])
+    path = run_dir / "timeline.png"
+    write_png(path, np.concatenate(rows))
+    return path

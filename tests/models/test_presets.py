@@ -1,0 +1,77 @@
+"""The published configurations."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gankern.models.presets import PRESETS, Config, DataOptions, build_networks, resolve
+
+# name, resolution, GPUs: batch, mbstd, channel_base, lr, gamma, ema_kimg, ema_rampup, kimg, map depth
+PUBLISHED = [
+    ("auto", 256, 1, (16, 4, 16384, 0.0025, 0.8192, 5.0, 0.05, 25000, 2)),
+    ("auto", 256, 8, (64, 4, 16384, 0.0025, 0.2048, 20.0, 0.05, 25000, 2)),
+    ("auto", 512, 1, (8, 4, 32768, 0.0025, 6.5536, 2.5, 0.05, 25000, 2)),
+    ("auto", 1024, 8, (32, 4, 32768, 0.002, 6.5536, 10.0, 0.05, 25000, 2)),
+    ("auto", 32, 1, (32, 4, 16384, 0.0025, 0.0064, 10.0, 0.05, 25000, 2)),
+    ("stylegan2", 1024, 8, (32, 4, 32768, 0.002, 10, 10, None, 25000, 8)),
+    ("paper256", 256, 8, (64, 8, 16384, 0.0025, 1, 20, None, 25000, 8)),
+    ("paper512", 512, 8, (64, 8, 32768, 0.0025, 0.5, 20, None, 25000, 8)),
+    ("paper1024", 1024, 8, (32, 4, 32768, 0.002, 2, 10, None, 25000, 8)),
+    ("cifar", 32, 2, (64, 32, 32768, 0.0025, 0.01, 500, 0.05, 100000, 2)),
+]
+
+
+@pytest.mark.parametrize(("name", "resolution", "gpus", "row"), PUBLISHED)
+def test_a_published_configuration_resolves_to_its_row(name: str, resolution: int, gpus: int, row: tuple) -> None:
+    m, t = resolve(name, resolution, 3, 0, gpus)
+    scale = (t.batch, m.mbstd_group_size, m.channel_base)
+    found = (*scale, t.lr, t.r1_gamma, t.ema_kimg, t.ema_rampup, t.kimg, m.map_depth)
+    assert found == pytest.approx(row)
+
+
+def test_published_configurations_share_the_rest() -> None:
+    for name in ("auto", "stylegan2", "paper256", "paper512", "paper1024", "cifar"):
+        m, t = resolve(name, 256, 3, 0)
+        assert (t.beta1, t.beta2, t.r1_interval, t.pl_interval) == (0.0, 0.99, 16, 4)
+        assert (m.z_dim, m.w_dim, m.channel_max, m.num_fp16_res) == (512, 512, 512, 4)
+        assert (m.conv_clamp, m.precision, t.mirror) == (256, "fp16", False)
+
+
+def test_only_cifar_leaves_out_path_length_and_mixing() -> None:
+    for name in ("auto", "stylegan2", "paper256", "paper512", "paper1024", "cifar"):
+        m, t = resolve(name, 32, 3, 10)
+        cifar = name == "cifar"
+        assert (t.pl_weight, t.style_mixing_prob) == ((0, 0) if cifar else (2, 0.9))
+        assert m.d_architecture == ("orig" if cifar else "resnet")
+
+
+def test_fp32_has_no_low_precision_and_no_clamp() -> None:
+    m, _ = resolve("paper256", 256, 3, 0, precision="fp32")
+    assert (m.num_fp16_res, m.conv_clamp) == (0, None)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "paper"}, {"precision": "fp64"}])
+def test_unknown_names_are_refused_with_the_choices(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"must be one of .*got {next(iter(wrong.values()))}"):
+        resolve(**{"name": "auto", "resolution": 32, "channels": 3, "c_dim": 0, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"kimg": -1.0}, {"r1_gamma": float("nan")}, {"snap": 0}])
+def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(resolve("digits", 32, 1, 10)[1], **wrong)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_configuration_survives_json(name: str) -> None:
+    config = Config(name, DataOptions("digits", "digits", 1797, True), *resolve(name, 32, 1, 10))
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_the_networks_are_what_the_options_say() -> None:
+    m, _ = resolve("cifar", 16, 3, 10, precision="bf16")
+    m = replace(m, channel_base=256, z_dim=16, w_dim=16)
+    G, D = build_networks(m)
+    assert (G.z_dim, G.c_dim, G.mapping.num_layers, G.img_resolution) == (16, 10, 2, 16)
+    assert (D.c_dim, D.b16.architecture, D.b4.mbstd.group_size) == (10, "orig", 32)

@@ -1,0 +1,70 @@
+"""Run folders: numbers, resuming, and histories."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gankern.models.training.run_folder import (
+    append_stats,
+    continue_run,
+    find_snapshot,
+    new_run_dir,
+    read_stats,
+    write_config,
+)
+
+
+def tick(kimg: float) -> dict[str, dict[str, float]]:
+    return {"Progress/kimg": {"num": 1, "mean": kimg, "std": 0}}
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run of 12 kimg with snapshots at 4 and 8, and a half-written line of statistics."""
+    run_dir = new_run_dir(tmp_path / "runs", "digits")
+    write_config(run_dir, {"preset": "digits"})
+    for kimg in range(2, 13, 2):
+        append_stats(run_dir, tick(kimg))
+        (run_dir / f"fakes{kimg:06d}.png").touch()
+    with (run_dir / "stats.jsonl").open("a") as file:
+        file.write('{"Progress/ki')
+    for kimg in (4, 8):
+        (run_dir / f"network-snapshot-{kimg:06d}.pt").touch()
+    return run_dir
+
+
+def test_runs_are_numbered_one_above_the_highest(tmp_path: Path) -> None:
+    assert new_run_dir(tmp_path, "a").name == "00000-a"
+    (tmp_path / "00041-other").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert new_run_dir(tmp_path, "b").name == "00042-b"
+
+
+def test_resume_finds_the_newest_snapshot(run_dir: Path) -> None:
+    newest = run_dir / "network-snapshot-000008.pt"
+    new_run_dir(run_dir.parent, "without-a-snapshot")
+    assert find_snapshot("latest", run_dir.parent) == newest
+    assert find_snapshot(str(run_dir), Path("elsewhere")) == newest
+    assert find_snapshot(str(newest), Path("elsewhere")) == newest
+
+
+@pytest.mark.parametrize("resume", ["latest", "no/such/file.pt"])
+def test_nothing_to_resume_is_an_error(tmp_path: Path, resume: str) -> None:
+    with pytest.raises(FileNotFoundError, match="resume"):
+        find_snapshot(resume, tmp_path)
+
+
+def test_the_newest_snapshot_continues_in_its_folder_without_what_came_after(run_dir: Path) -> None:
+    assert continue_run(run_dir / "network-snapshot-000008.pt", 8000, run_dir.parent, "digits") == run_dir
+    assert [t["Progress/kimg"]["mean"] for t in read_stats(run_dir)] == [2, 4, 6, 8]
+
+
+def test_an_older_snapshot_continues_in_a_new_folder_with_its_history(run_dir: Path) -> None:
+    old_stats = (run_dir / "stats.jsonl").read_text()
+    branch = continue_run(run_dir / "network-snapshot-000004.pt", 4000, run_dir.parent, "digits")
+    assert branch.name == "00001-digits"
+    assert [t["Progress/kimg"]["mean"] for t in read_stats(branch)] == [2, 4]
+    assert [p.name for p in sorted(branch.glob("fakes*.png"))] == ["fakes000002.png"]
+    assert (run_dir / "stats.jsonl").read_text() == old_stats
+    assert json.loads((run_dir / "training_options.json").read_text())
