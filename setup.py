@@ -64,8 +64,7 @@ class NinjaBuild(build_ext):
         objects = [self.compile(s, f"-DGANKERN_SIMD={n} {f}", n) for s in loops for n, f in SIMD_LEVELS.items()]
         self.link("_C", [level, *objects, *(self.compile(s, stable, "cpu") for s in bindings)], torch_libs)
         if CUDA:
-            flags = f"{stable} -DUSE_CUDA -isystem {CUDA}/include"
-            objects = [self.compile(s, flags, "cuda") for s in bindings]
+            objects = [self.compile(s, f"{stable} -DUSE_CUDA -isystem {CUDA}/include", "cuda") for s in bindings]
             objects += [self.compile(s, rule="nvcc") for s in CSRC.glob("cuda/*.cu")]
             self.link("_C_cuda", objects, f"{torch_libs} -ltorch_cuda -lc10_cuda -L{CUDA}/lib64 -lcudart")
         facts = {"SIMD_LEVELS": " ".join(SIMD_LEVELS), "CUDA_ARCHS": " ".join(archs), "TORCH": torch.__version__}
@@ -73,7 +72,7 @@ class NinjaBuild(build_ext):
         flags += f" -isystem {pybind11.get_include()} -isystem {sysconfig.get_paths()['include']}"
         self.link("_host", [level, self.compile(CSRC / "bind/host.cpp", flags)], "")
         (self.folder / "build.ninja").write_text("\n".join(self.lines) + "\n")
-        jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
+        jobs = [f"-j{os.environ['MAX_JOBS']}"] if "MAX_JOBS" in os.environ else []
         subprocess.run([sys.executable, "-m", "ninja", "-C", str(self.folder), *jobs], check=True)
 
     def compile(self, source: Path, flags: str = "", variant: str = "all", rule: str = "cxx") -> str:

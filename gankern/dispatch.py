@@ -27,7 +27,7 @@ ORDER: dict[tuple[str, str], tuple[str, ...]] = {
     ("upfirdn2d", "cuda"): ("native", "triton", "eager"),
 }
 
-# (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, so it traces in torch.compile.
+# (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}
 
 _forced: str | None = None
@@ -114,7 +114,7 @@ def _warn_slow(op: str) -> None:
 
 
 def _load(stem: str, hint: str) -> str | None:
-    """Loads the kernels of `gankern/<stem>.*.so`; returns why it could not, or None. Absent is quiet, broken is loud."""
+    """Loads the kernels of `gankern/<stem>.*.so`; returns why it could not, or None. Absent is quiet, broken loud."""
     found = sorted(Path(__file__).parent.glob(f"{stem}.*so"))
     if not found:
         return f"the native library is not built; {hint}"

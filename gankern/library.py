@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 NAMESPACES = {"native": "gankern", "triton": "gankern_triton"}
-LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in NAMESPACES.values()}  # noqa: TOR901
+LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in NAMESPACES.values()}
 
 _inputs_only = False
 
@@ -90,14 +90,18 @@ def _attach_autograd(
     def backward(ctx: Any, *gradients: Any) -> Any:
         return derivative(ctx, own_ops, *gradients)
 
-    node = type(
+    node: Any = type(
         f"{namespace}_{name}",
         (torch.autograd.Function,),
         {"forward": staticmethod(forward), "backward": staticmethod(backward)},
     )
 
     def autograd(*inputs: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in inputs):
+        differentiable = torch.is_grad_enabled() and any(
+            isinstance(a, torch.Tensor) and a.requires_grad for a in inputs
+        )
+        # Inside forward-mode AD the node raises, for it has no jvp; going past it would drop the tangents silently.
+        if differentiable or torch.autograd.forward_ad._current_level >= 0:
             return node.apply(*inputs)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*inputs)

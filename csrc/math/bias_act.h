@@ -93,7 +93,7 @@ GANKERN_HD A slope(A v, A alpha) {
   if constexpr (act == Activation::tanh) return A(1) - v * v;
   if constexpr (act == Activation::sigmoid) return v * (A(1) - v);
   if constexpr (act == Activation::elu) return v < A(0) ? v + A(1) : A(1);
-  if constexpr (act == Activation::selu) return v < A(0) ? v + A(kSeluScale * kSeluAlpha) : A(kSeluScale);
+  if constexpr (act == Activation::selu) return v <= A(0) ? v + A(kSeluScale * kSeluAlpha) : A(kSeluScale);
   if constexpr (act == Activation::softplus) return -expm1_fast(-v);
   if constexpr (act == Activation::swish) {
     const A s = A(1) / (A(1) + exp_fast(-v));

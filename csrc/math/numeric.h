@@ -95,11 +95,14 @@ GANKERN_HD void store(float16& to, float v) {
   to.bits = uint16_t((magnitude >= 0x477ff000u ? special : finite) | (u >> 16 & 0x8000u));
 }
 
-// exp(x) - 1 to 2 units in the last place, for x in [-87, 88]; saturates outside.
-// x = n ln 2 + r, |r| <= ln 2 / 2; exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), without branches.
-GANKERN_HD float expm1_fast(float x) {
-  x = x > 88.0f ? 88.0f : x;
-  x = x < -87.0f ? -87.0f : x;
+// x = n ln 2 + r with |r| <= ln 2 / 2, and exp(r) - 1 by its series, for x in [-100, 100]; without branches, so that
+// compilers vectorise it.
+struct ExpParts {
+  int32_t n;
+  float expm1_r;
+};
+
+GANKERN_HD ExpParts exp_parts(float x) {
   const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the mantissa's low bits are round(x / ln 2)
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
@@ -109,13 +112,29 @@ GANKERN_HD float expm1_fast(float x) {
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
-  p = p * r * r + r;
-  const float scale = bits::as_float((bits::as_bits(shifted) + 127u) << 23);
-  return scale * p + (scale - 1.0f);
+  return {int32_t(bits::as_bits(shifted) - 0x4b400000u), p * r * r + r};
 }
 
+GANKERN_HD float power_of_2(int32_t n) {
+  return bits::as_float(uint32_t(n + 127) << 23);
+}  // n in [-126, 127]
+
+// exp(x) to 2 units in the last place; overflows to inf, and to 0 below exp(-100). NaN stays NaN.
 GANKERN_HD float exp_fast(float x) {
-  return expm1_fast(x) + 1.0f;
+  x = x > 100.0f ? 100.0f : x;
+  x = x < -100.0f ? -100.0f : x;
+  const ExpParts e = exp_parts(x);
+  const int32_t half = e.n >> 1;
+  return (1.0f + e.expm1_r) * power_of_2(half) * power_of_2(e.n - half);
+}
+
+// exp(x) - 1 to 2 units in the last place, for x up to 88.
+GANKERN_HD float expm1_fast(float x) {
+  x = x > 88.0f ? 88.0f : x;
+  x = x < -80.0f ? -80.0f : x;
+  const ExpParts e = exp_parts(x);
+  const float scale = power_of_2(e.n);
+  return scale * e.expm1_r + (scale - 1.0f);
 }
 
 // log(1 + z) for z in [0, 1], by 2 atanh(z / (2 + z)).

@@ -137,7 +137,7 @@ def _fake_backward(
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-    dy, ref, b, ctx.dim, ctx.act, ctx.alpha, ctx.gain, ctx.clamp, _ = inputs
+    dy, ref, b, ctx.dim, ctx.act, ctx.alpha, ctx.gain, ctx.clamp, ctx.bias_gradient = inputs
     ctx.shape, ctx.dtype = dy.shape, dy.dtype
     ctx.save_for_backward(dy if activation_funcs[ctx.act].curved else None, ref, b)
 
@@ -145,7 +145,7 @@ def _setup_backward_context(ctx: Any, inputs: tuple, output: tuple) -> None:
 def _backward_backward(ctx: Any, ops: Any, ddx: torch.Tensor | None, ddb: torch.Tensor | None) -> tuple:
     """dx is linear in dy with a slope that depends on ref: the first is the same kernel, the second plain PyTorch."""
     dy, ref, b = ctx.saved_tensors
-    if ddb is not None:
+    if ddb is not None and ctx.bias_gradient:
         shape = [1] * len(ctx.shape)
         shape[ctx.dim] = -1
         ddb = ddb.to(ctx.dtype).reshape(shape)

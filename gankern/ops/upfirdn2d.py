@@ -205,9 +205,14 @@ def _sequence(value: Any) -> tuple:
     return tuple(value) if isinstance(value, Sequence) else ()
 
 
-def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
-    """(taps along x, taps along y)."""
-    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+def filter_size(f: Any) -> tuple[int, int]:
+    """(taps along x, taps along y) of a filter, [taps] or [taps_y, taps_x]."""
+    if f is None:
+        return 1, 1
+    checks.check_tensor("upfirdn2d", "f", f)
+    if f.ndim not in (1, 2):
+        raise checks.bad_value("upfirdn2d", "f", "have shape [taps] or [taps_y, taps_x]", list(f.shape))
+    return f.shape[-1], f.shape[0]
 
 
 def _check_filter(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], padding: tuple[int, int, int, int]) -> None:

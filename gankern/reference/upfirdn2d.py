@@ -50,7 +50,7 @@ def _filter(
     x = F.conv_transpose2d(x, weight, stride=(up[1], up[0]), padding=inside, groups=channels)
     rest = (inside[1] - crop_x[0], inside[1] - crop_x[1], inside[0] - crop_y[0], inside[0] - crop_y[1])
     x = _pad(x, rest)
-    return x[:, :, :: down[1], :: down[0]] if down != (1, 1) else x
+    return x[:, :, :: down[1], :: down[0]].clone() if down != (1, 1) else x  # dense again
 
 
 def _pad(x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
@@ -74,4 +74,4 @@ def _empty(
     n, c, h, w = x.shape
     out_h = (h * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1
     out_w = (w * up[0] + padding[0] + padding[1] - f.shape[1]) // down[0] + 1
-    return x[:, :, :1, :1].expand(n, c, out_h, out_w)
+    return x[:, :, :1, :1].expand(n, c, out_h, out_w).clone()

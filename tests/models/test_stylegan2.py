@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from gankern.models.stylegan2 import Discriminator, Generator, MappingNetwork
 
+from gankern.models.stylegan2 import Discriminator, Generator, MappingNetwork
 from gankern.reference.conv2d_resample import conv2d_resample
 from gankern.reference.minibatch_stddev import minibatch_stddev
 from gankern.reference.modulated_conv2d import modulated_conv2d

@@ -1,0 +1,155 @@
+"""python -m gankern.doctor: versions, backends, and one parity run of every op on every backend and device."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import gankern
+from gankern import dispatch
+from gankern.ops.bias_act import bias_act
+from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
+
+SHAPE = (2, 8, 9, 7)
+
+
+def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
+    b = torch.linspace(-1, 1, x.shape[1]).to(x)
+    return bias_act(x, b, act="swish", clamp=2, backend=backend)
+
+
+def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
+    f = setup_filter([1, 3, 3, 1], device=x.device)
+    return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
+
+
+RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
+    "bias_act": _run_bias_act,
+    "upfirdn2d": _run_upfirdn2d,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints what is installed and what runs; returns 0 unless something that is present is broken.
+
+    Args:
+        argv: Of the command line: `--json` prints one JSON object instead of the table.
+    """
+    parser = argparse.ArgumentParser(prog="python -m gankern.doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    report: dict[str, Any] = {"versions": versions(), "backends": backends()}
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print(_table(report))
+    return int(any(row["status"] == "broken" for row in report["backends"]))
+
+
+def versions() -> dict[str, Any]:
+    """The versions of everything involved, how the native library was built, and the GPU."""
+    found: dict[str, Any] = {
+        "gankern": gankern.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "triton": _triton_version(),
+        "native": _build_info(),
+        "gpu": None,
+    }
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        found["gpu"] = f"{torch.cuda.get_device_name()}, sm_{major}{minor}, CUDA {torch.version.cuda}"
+    return found
+
+
+def backends() -> list[dict[str, str]]:
+    """One row per op, backend and device; status is 'ok', 'missing' or 'broken', with the reason of the last two."""
+    rows = []
+    for op in dispatch.OPS:
+        for backend in dispatch.BACKENDS:
+            for device in ("cpu", "cuda"):
+                status, reason = _examine(op, backend, device)
+                rows.append({"op": op, "backend": backend, "device": device, "status": status, "reason": reason})
+    return rows
+
+
+def _examine(op: str, backend: str, device: str) -> tuple[str, str]:
+    reason = dispatch.why_not(op, backend, device)
+    if reason is not None:
+        return ("broken" if _is_present(backend, device) else "missing"), reason
+    if device == "cuda" and not torch.cuda.is_available():
+        return "missing", "there is no GPU"
+    try:
+        error = _difference(RUNS[op], backend, device)
+    except Exception as failure:  # whatever goes wrong here is the news
+        return "broken", f"{type(failure).__name__}: {failure}".splitlines()[0]
+    if error <= 1e-4:  # float32 against float64; a false result is wrong by tenths; NaN is not <=
+        return "ok", ""
+    return "broken", f"differs from the reference by {error:.1e}"
+
+
+def _is_present(backend: str, device: str) -> bool:
+    """Whether the native library is there: then a reason against it is a fault."""
+    stem = "_C" if device == "cpu" else "_C_cuda"
+    is_built = any(Path(__file__).parent.glob(f"{stem}.*so"))
+    return backend == "native" and is_built and (device == "cpu" or torch.version.cuda is not None)
+
+
+def _difference(run: Callable[[torch.Tensor, str], torch.Tensor], backend: str, device: str) -> float:
+    """The largest relative error of result, gradient and gradient of a gradient penalty, against the reference."""
+    x = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = _to_second_order(run, x, "eager")
+    actual = _to_second_order(run, x.to(device, torch.float32), backend)
+    errors = [(a.cpu().double() - e).abs().max() / e.abs().max() for a, e in zip(actual, expected, strict=True)]
+    return max(errors, key=lambda error: float("inf") if error.isnan() else error.item()).item()
+
+
+def _to_second_order(
+    run: Callable[[torch.Tensor, str], torch.Tensor], x: torch.Tensor, backend: str
+) -> tuple[torch.Tensor, ...]:
+    x = x.clone().requires_grad_()
+    y = run(x, backend)
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    (ddx,) = torch.autograd.grad(dx.square().sum(), x)
+    return y.detach(), dx.detach(), ddx
+
+
+def _triton_version() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module("triton").__version__
+
+
+def _build_info() -> dict[str, str] | None:
+    if importlib.util.find_spec("gankern._host") is None:
+        return None
+    return importlib.import_module("gankern._host").build_info()
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = []
+    for name, value in report["versions"].items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {text}" for key, text in value.items() if text)
+        lines.append(f"{name:9s} {value or 'none'}")
+    lines += ["", f"{'op':12s} {'backend':8s} {'device':7s} status"]
+    for row in report["backends"]:
+        status = row["status"] if row["status"] != "missing" else "-"
+        reason = f": {row['reason']}" if row["reason"] else ""
+        lines.append(f"{row['op']:12s} {row['backend']:8s} {row['device']:7s} {status}{reason}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
