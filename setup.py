@@ -19,7 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 TORCH = Path(torch.__file__).parent
 CSRC = Path(__file__).parent.resolve() / "csrc"
-FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math -Wall -Wno-maybe-uninitialized"
+FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math"
 SIMD_LEVELS = {"baseline": ""}
 if platform.machine() in ("x86_64", "AMD64"):
     SIMD_LEVELS["avx2"] = "-mavx2 -mfma"

@@ -27,6 +27,12 @@ PAIRS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random inputs are the same in every run, whatever tests ran before."""
+    torch.manual_seed(0)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kernels: only on backends with kernels of their own, not on `eager`")
     config.addinivalue_line("markers", "slow: builds or starts Python anew; leave out with -m 'not slow'")

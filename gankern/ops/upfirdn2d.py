@@ -259,7 +259,7 @@ def _fake(
 
 
 def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: its channels are neighbours, its pixels at least C apart. As in csrc/bind/upfirdn2d.cpp."""
+    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/upfirdn2d.cpp."""
     channels = x.shape[1]
     is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
     return torch.channels_last if is_last else torch.contiguous_format

@@ -100,7 +100,7 @@ def _is_wide(t: torch.Tensor) -> bool:
 
 @triton.jit
 def _phase(o, pad, lift, UP: tl.constexpr, DOWN: tl.constexpr):
-    """The sample and the tap that output `o` starts with; `lift` samples keep the division away from negative numbers."""
+    """The sample and the tap that output `o` starts with; `lift` samples keep the division from negative numbers."""
     t = o * DOWN - pad + lift * UP
     sample = (t + UP - 1) // UP
     return sample - lift, sample * UP - t

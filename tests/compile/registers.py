@@ -1,6 +1,6 @@
 """Compiles csrc/cuda/*.cu without torch and without a GPU, and reads what ptxas says about every kernel.
 
-`python tests/compile/registers.py` prints the table, `--write` records it in registers.json, which the tests compare with.
+`python tests/compile/registers.py` prints the table, `--write` records it in registers.json for the tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The CUDA sources compile for every architecture, keep everything in registers, and need no more of them than before."""
+"""The CUDA sources compile for every architecture, spill nothing, and need no more registers than before."""
 
 from __future__ import annotations
 

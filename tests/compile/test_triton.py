@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         os.environ.get("TRITON_INTERPRET") == "1",
-        reason="TRITON_INTERPRET=1 puts an interpreter in the compiler's place",
+        reason="TRITON_INTERPRET=1 replaces the compiler",
     ),
 ]
 
