@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
-RUN := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin
+RUN := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 $(VENV)/bin
 
 .PHONY: demo test lint format bench clean
 .DEFAULT_GOAL := demo

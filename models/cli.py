@@ -306,13 +306,14 @@ def _device(name: str | None) -> torch.device:
 
 
 def _let_threads_sleep() -> None:
-    """Starts this program over with OMP_WAIT_POLICY=PASSIVE, unless it is set.
+    """Starts this program over with OpenMP's threads told to spin briefly for work and then to sleep, unless it is set.
 
-    Threads that spin while they wait slow a shared machine down several times. OpenMP reads the variable when torch
-    is loaded, and that is before this function can run.
+    Endless spinning slows a shared machine down several times; sleeping at once makes small steps two to three times
+    slower on a quiet one. OpenMP reads the variables when torch is loaded, which is before this function can run.
     """
     if os.name == "posix" and "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         os.execv(sys.executable, sys.orig_argv)
 
 

@@ -138,13 +138,16 @@ __device__ __forceinline__ void step(const P& pass, int64_t at, int count, bool 
   const bool whole = aligned && count == V;
   const Vector<T> in = fetch(pass.in + at, count, whole);
   Vector<T> ref = in, result;
+  A part[sums] = {};  // first of the vector: long sums in float32 lose less that way
   if (P::backward && pass.ref != nullptr) ref = fetch(pass.ref + at, count, whole);
 #pragma unroll
   for (int e = 0; e < V; ++e) {
     const A value = pass(A(in.at[e]), A(ref.at[e]), bias[e % biases]);
-    if (P::backward && e < count) sum[e % sums] += value;
+    if (P::backward && e < count) part[e % sums] += value;
     result.at[e] = T(value);
   }
+#pragma unroll
+  for (int e = 0; e < sums && P::backward; ++e) sum[e] += part[e];
   if (whole) {
     *reinterpret_cast<Vector<T>*>(pass.out + at) = result;
   } else {

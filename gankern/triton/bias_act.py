@@ -45,16 +45,15 @@ def bias_act(
     x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None
 ) -> torch.Tensor:
     """y = clamp(gain * f(x + b)); arguments as in `gankern.bias_act`, all given. Returns the memory format of x."""
-    y = torch.empty_like(x)
+    y = torch.empty_like(x, dtype=_written_as(x))
     if y.numel() == 0:
-        return y
-    x = _laid_out_as(x, y)
+        return y.to(x.dtype)
     matrix = Matrix.of(y, dim) if b is not None else Matrix(1, y.numel(), 1, False)
     block_rows, block_columns = matrix.tile()
     grid = (triton.cdiv(matrix.rows, block_rows) * triton.cdiv(matrix.columns, block_columns),)
     with torch.cuda.device_of(y):
         bias_act_fwd_kernel[grid](
-            x,
+            _laid_out_as(x, y),
             None if b is None else b.contiguous(),
             y,
             matrix.rows,
@@ -71,7 +70,7 @@ def bias_act(
             ACC=_accumulator(y),
             WIDE=_is_wide(y),
         )
-    return y
+    return y.to(x.dtype)
 
 
 def bias_act_backward(
@@ -93,10 +92,10 @@ def bias_act_backward(
     """
     if ref is None and (act != "linear" or clamp is not None):
         raise ValueError(f"gankern.bias_act_backward: ref must be given for act='{act}' and clamp={clamp}, got None")
-    dx = torch.empty_like(dy if ref is None else ref)
+    dx = torch.empty_like(dy if ref is None else ref, dtype=_written_as(dy))
     total = torch.float64 if dy.dtype == torch.float64 else torch.float32
     if dx.numel() == 0:
-        return dx, dx.new_zeros([dx.shape[dim] if bias_gradient else 0], dtype=total)
+        return dx.to(dy.dtype), dx.new_zeros([dx.shape[dim] if bias_gradient else 0], dtype=total)
     from_input = act == "swish" or (act == "lrelu" and alpha < 0)
     b = b.contiguous() if b is not None and from_input else None
     matrix = Matrix.of(dx, dim) if b is not None or bias_gradient else Matrix(1, dx.numel(), 1, False)
@@ -132,16 +131,20 @@ def bias_act_backward(
             ACC=_accumulator(dx),
             WIDE=_is_wide(dx),
         )
-    if partial is None:
-        return dx, dx.new_empty([0], dtype=total)
-    return dx, partial.reshape(-1, matrix.channels).sum(0)  # [C]
+    db = dx.new_empty([0], dtype=total) if partial is None else partial.reshape(-1, matrix.channels).sum(0)  # [C]
+    return dx.to(dy.dtype), db
 
 
 def _laid_out_as(t: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """t in the memory layout of `like`: t itself, or a copy."""
     if all(n == 1 or s == o for n, s, o in zip(t.shape, t.stride(), like.stride(), strict=True)):
         return t
-    return torch.empty_like(like).copy_(t)
+    return torch.empty_like(like, dtype=t.dtype).copy_(t)
+
+
+def _written_as(t: torch.Tensor) -> torch.dtype:
+    """The dtype of t, but float32 for bfloat16 on the CPU: Triton's interpreter would cut off, not round."""
+    return torch.float32 if t.dtype == torch.bfloat16 and t.device.type == "cpu" else t.dtype
 
 
 def _accumulator(t: torch.Tensor) -> tl.dtype:

@@ -54,9 +54,11 @@ def _resample(
     n, channels = x.shape[:2]
     last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
     layout = torch.channels_last if last else torch.contiguous_format
-    y = torch.empty([n, channels, size[1], size[0]], dtype=dtype, device=x.device, memory_format=layout)
+    cut_off = dtype == torch.bfloat16 and x.device.type == "cpu"  # by Triton's interpreter, which does not round
+    written_as = torch.float32 if cut_off else dtype
+    y = torch.empty([n, channels, size[1], size[0]], dtype=written_as, device=x.device, memory_format=layout)
     if y.numel() == 0:
-        return y
+        return y.to(dtype)
     block_x = min(32 if last else 64, triton.next_power_of_2(size[0]))
     if last:
         block = min(64, triton.next_power_of_2(channels))
@@ -90,7 +92,7 @@ def _resample(
             ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
             WIDE=_is_wide(x) or _is_wide(y),
         )
-    return y
+    return y.to(dtype)
 
 
 def _is_wide(t: torch.Tensor) -> bool:
