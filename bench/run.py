@@ -27,7 +27,8 @@ OPS = sorted(p.stem for p in (HERE / "ops").glob("[!_]*.py"))
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     if args.table:
-        print(table(json.loads(_place(args.table).read_text())))
+        lines = table(json.loads(_place(args.table).read_text())).splitlines()
+        print("\n".join(line for k, line in enumerate(lines) if k < 2 or line[:2] != "| " or args.case in line))
         return 0
     if args.threads:
         torch.set_num_threads(args.threads)
