@@ -13,7 +13,7 @@ class Progress:
     """Shows kimg, images/s, time left and losses: a bar on a terminal, a line per tick in a log file.
 
     Args:
-        start_nimg: Images seen before this session.
+        start_nimg: Images seen when it starts.
         total_nimg: Images at the end of the run.
     """
 
@@ -29,7 +29,7 @@ class Progress:
             self.bar = tqdm(total=total_nimg / 1000, initial=start_nimg / 1000, bar_format=bar_format)
 
     def images_per_second(self, cur_nimg: int) -> float:
-        """Real images per second of wall time since the session started, pictures and snapshots included."""
+        """Real images per second of wall time since it started, pictures and snapshots included."""
         return (cur_nimg - self.start_nimg) / max(time.perf_counter() - self.start, 1e-9)
 
     def step(self, cur_nimg: int) -> None:
