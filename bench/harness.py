@@ -33,10 +33,12 @@ class Case:
     name: str  # of the arguments, for people
     shape: tuple[int, int, int, int]  # of x, [N, C, H, W]
     dtype: torch.dtype  # of x and of the bias
-    eager: Callable[..., torch.Tensor]  # (x, [b]) -> y, the reference
-    ours: Callable[..., torch.Tensor]  # (x, [b], backend=...) -> y
-    bias: bool = False  # whether there is a bias [C], which then wants a gradient
+    eager: Callable[..., torch.Tensor]  # (x, *inputs, *constants) -> y, the best plain PyTorch
+    ours: Callable[..., torch.Tensor]  # (x, *inputs, *constants, backend=...) -> y
+    inputs: tuple[tuple[int, ...], ...] = ()  # shapes of the other inputs that want a gradient: a bias [C], ...
+    constants: tuple[tuple[int, ...], ...] = ()  # shapes of those that want none: noise, ...; they come last
     reads_output: bool = False  # whether a backward pass reads the output besides the gradient
+    reads_input: bool = False  # whether it reads x
 
     def __str__(self) -> str:
         return f"{self.op} {self.name} {'x'.join(map(str, self.shape))} {dtype_name(self.dtype)}"
@@ -60,10 +62,10 @@ class Problem:
             x = torch.randn(shape, generator=generator).to(device, case.dtype)
             return x.contiguous(memory_format=LAYOUTS[layout]) if x.ndim == 4 else x
 
-        inputs = [randn(case.shape)] + [randn(case.shape[1:2])] * case.bias
-        self.inputs = [x.requires_grad_() for x in inputs]
+        self.inputs = [randn(shape).requires_grad_() for shape in (case.shape, *case.inputs)]
+        self.constants = [randn(shape) for shape in case.constants]
         with torch.no_grad():
-            y = case.eager(*self.inputs)
+            y = case.eager(*self.inputs, *self.constants)
         self.dy = randn(y.shape).requires_grad_()
         self.ddx = randn(case.shape)  # what a gradient penalty sends back into dx
 
@@ -71,8 +73,8 @@ class Problem:
         """Runs one mode: y; and the gradients of every input; and the gradient of dx with respect to dy."""
         if mode == MODES[0]:
             with torch.no_grad():
-                return (function(*self.inputs),)
-        y = function(*self.inputs)
+                return (function(*self.inputs, *self.constants),)
+        y = function(*self.inputs, *self.constants)
         if mode == MODES[1]:
             return y, *torch.autograd.grad(y, self.inputs, self.dy.detach())
         first = torch.autograd.grad(y, self.inputs, self.dy, create_graph=True)
@@ -82,6 +84,7 @@ class Problem:
         """The longest mode in float64."""
         exact = object.__new__(Problem)
         exact.inputs = [x.detach().double().requires_grad_() for x in self.inputs]
+        exact.constants = [x.double() for x in self.constants]
         exact.dy = self.dy.detach().double().requires_grad_()
         exact.ddx = self.ddx.double()
         return exact.work(function, MODES[2])
@@ -89,7 +92,7 @@ class Problem:
     def copies(self, case: Case, mode: str) -> Call:
         """Moves, as plain copies, the bytes that each pass of `mode` must at least read and write."""
         x, y = self.inputs[0].nbytes, self.dy.nbytes
-        saved = y if case.reads_output else 0
+        saved = y * case.reads_output + x * case.reads_input
         passes = [(x, y), (y + saved, x), (x + saved, y)][: MODES.index(mode) + 1]  # (read, written)
         copies = [_copy(read, written, self.dy.device) for read, written in passes]
         return lambda: [copy() for copy in copies]
@@ -140,7 +143,7 @@ def check_parity(case: Case, device: str) -> None:
     for layout in LAYOUTS:
         problem = Problem(case, layout, device)
         truth = problem.exactly(case.eager)
-        names = ("y", "dx", "db", "ddy") if case.bias else ("y", "dx", "ddy")
+        names = ("y", "dx", *(f"gradient {k + 1}" for k in range(len(case.inputs))), "ddy")
         eager = [_error(a, t) for a, t in zip(problem.work(case.eager, MODES[2]), truth, strict=True)]
         for backend in kernel_backends(case.op, device):
             results = problem.work(partial(case.ours, backend=backend), MODES[2])

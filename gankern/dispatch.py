@@ -17,15 +17,14 @@ from pathlib import Path
 import torch
 
 BACKENDS = ("native", "triton", "eager")
-OPS = ("bias_act", "upfirdn2d")
 
-# Automatic choice, first that can run wins. One row per op and device; a row changes only on a measurement.
-ORDER: dict[tuple[str, str], tuple[str, ...]] = {
-    ("bias_act", "cpu"): ("native", "eager"),
-    ("bias_act", "cuda"): ("native", "triton", "eager"),
-    ("upfirdn2d", "cpu"): ("native", "eager"),
-    ("upfirdn2d", "cuda"): ("native", "triton", "eager"),
+# Automatic choice, first that can run wins. One row per op: which kernels there are, in the order of their speed, which
+# changes only on a measurement.
+ORDER: dict[str, dict[str, tuple[str, ...]]] = {
+    "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
+OPS = tuple(ORDER)
 
 # (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}
@@ -48,7 +47,7 @@ def choose(op: str, device: str, backend: str | None = None) -> str:
         if reason is not None:
             raise RuntimeError(f"gankern.{op}: backend '{forced}' cannot run on {device}: {reason}")
         return forced
-    for candidate in ORDER.get((op, device), ("native", "eager") if device == "meta" else ("eager",)):
+    for candidate in ORDER[op].get(device, ("native", "eager") if device == "meta" else ("eager",)):
         if (op, candidate, device) not in MISSING:
             if candidate == "eager" and device == "cuda":
                 _warn_slow(op)
@@ -145,8 +144,14 @@ def _find_backends() -> None:
     reasons["triton", "cpu"] = _triton_reason("cpu")
     reasons["triton", "cuda"] = _triton_reason("cuda")
     for (backend, device), reason in reasons.items():
-        if reason is not None:
-            MISSING.update({(op, backend, device): reason for op in OPS})
+        for op, order in ORDER.items():
+            # Triton's kernels are those of the GPU, in its interpreter.
+            if backend not in order["cuda" if backend == "triton" else device]:
+                reason_of_op: str | None = f"{op} has no {backend} kernels there"
+            else:
+                reason_of_op = reason
+            if reason_of_op is not None:
+                MISSING[op, backend, device] = reason_of_op
 
 
 def _force_from_environment() -> None:

@@ -54,7 +54,7 @@ def define(
 
 def _attach_triton(name: str) -> None:
     """Registers `gankern.triton.<op>.<name>`, imported at its first call; on the CPU only in Triton's interpreter."""
-    module = f"gankern.triton.{name.removesuffix('_backward')}"
+    module = f"gankern.triton.{name.split('_backward')[0]}"
 
     def launch(*inputs: Any) -> Any:
         return getattr(importlib.import_module(module), name)(*inputs)

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from cases import ACTIVATIONS, DTYPES
+from case import DTYPES
+from cases_bias_act import ACTIVATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

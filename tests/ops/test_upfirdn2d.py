@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from cases import DTYPES, LAYOUTS
+from case import DTYPES, LAYOUTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
