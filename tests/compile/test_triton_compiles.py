@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -15,8 +16,6 @@ import pytest
 import torch
 
 triton = pytest.importorskip("triton")
-bias_act = pytest.importorskip("gankern.triton.bias_act")
-upfirdn2d = pytest.importorskip("gankern.triton.upfirdn2d")
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,9 +25,7 @@ pytestmark = [
     ),
 ]
 
-ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 TYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 Call = Callable[[], Any]
 
 
@@ -70,39 +67,12 @@ def local_memory(kernel: Any, arguments: dict[str, Any], capability: int, folder
     return sum(int(re.search(rf"{kind}:(\d+)", usage)[1]) for kind in ("STACK", "LOCAL"))
 
 
-def _bias_act(dtype: torch.dtype, layout: str, act: str, clamp: float | None, bias: bool = True) -> Call:
-    def call() -> None:
-        x = torch.zeros([2, 32, 48, 64], dtype=dtype).contiguous(memory_format=LAYOUTS[layout])
-        b = torch.zeros([32]) if bias else None
-        bias_act.bias_act(x, b, 1, act, 0.2, 1.4, clamp)
-        ref = None if act == "linear" and clamp is None else x
-        bias_act.bias_act_backward(x, ref, b, 1, act, 0.2, 1.4, clamp, bias)
-
-    return call
-
-
-def _upfirdn2d(dtype: torch.dtype, layout: str, taps: list[int], up: int, down: int) -> Call:
-    def call() -> None:
-        x = torch.zeros([2, 32, 48, 64], dtype=dtype).contiguous(memory_format=LAYOUTS[layout])
-        pad = taps[-1] // 2
-        upfirdn2d.upfirdn2d(x, torch.zeros(taps), up, up, down, down, pad, pad, pad, pad, False, 4.0)
-
-    return call
-
-
+# launches_<op>.py: the module of the kernels, and calls of its functions by name.
+LAUNCHES = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("launches_*.py"))]
 CASES: dict[str, tuple[ModuleType, Call]] = {
-    **{f"{act}-bf16": (bias_act, _bias_act(torch.bfloat16, "contiguous", act, 1.0)) for act in ACTIVATIONS},
-    **{f"{act}-fp64": (bias_act, _bias_act(torch.float64, "channels_last", act, 1.0)) for act in ("softplus", "swish")},
-    "lrelu-fp16-channels_last": (bias_act, _bias_act(torch.float16, "channels_last", "lrelu", None)),
-    "swish-fp32-channels_last": (bias_act, _bias_act(torch.float32, "channels_last", "swish", None)),
-    "linear-fp32-no_bias": (bias_act, _bias_act(torch.float32, "contiguous", "linear", None, bias=False)),
-    **{
-        f"{taps}-up{up}-down{down}-bf16-{layout}": (upfirdn2d, _upfirdn2d(torch.bfloat16, layout, taps, up, down))
-        for taps, up, down in (([4, 4], 1, 1), ([4, 4], 2, 1), ([4, 4], 1, 2), ([12], 2, 1))
-        for layout in LAYOUTS
-    },
-    "[24]-up4-down2-fp32": (upfirdn2d, _upfirdn2d(torch.float32, "contiguous", [24], 4, 2)),
-    "[12, 12]-up1-down2-fp64": (upfirdn2d, _upfirdn2d(torch.float64, "contiguous", [12, 12], 1, 2)),
+    f"{launches.__name__.removeprefix('launches_')}-{name}": (launches.module, call)
+    for launches in LAUNCHES
+    for name, call in launches.CASES.items()
 }
 
 

@@ -54,3 +54,16 @@ def random_case(rng: random.Random, name: str) -> Case:
     clamp = rng.choice([None, None, 1e3])  # beside a clamp in reach, rounding decides which gradients are zero
     act = rng.choice(ACTIVATIONS)
     return _bias_act(name, shape, rng.choice(["b", "b", "float32", None]), act=act, gain=gain, clamp=clamp)
+
+
+INTERPRETED = {
+    "test_equals_the_float64_reference": "fp32 or (fp64 and swish)",
+    "test_errs_at_most_twice_as_much_as_eager": "bf16 and (lrelu or swish)",
+    "test_an_r1_penalty and fp64": None,
+    "test_inputs_only": None,
+    "test_gradients_stay_on_the_backend": "swish",
+    "test_strides_change_nothing": "swish and (channels_last or window)",
+    "test_an_expanded_gradient": "swish and over_pixels",
+    "test_functorch": "tanh-clamp",
+}
+TOO_LARGE = "4x64x16x16 or 67x129 or 3x7x11x13"

@@ -87,3 +87,14 @@ def random_case(rng: random.Random, name: str) -> Case:
         padding[2 * axis + 1] += max(0, lacking)
     options = {"up": up, "down": down, "padding": padding, "gain": rng.uniform(-2, 2)}
     return _upfirdn2d(name, shape, taps, flip_filter=rng.random() < 0.5, **options)
+
+
+INTERPRETED = {
+    "test_equals_the_float64_reference": "fp32",
+    "test_errs_at_most_twice_as_much_as_eager": "bf16 and binomial",
+    "test_gradients_stay_on_the_backend": "up_2-down_2",
+    "test_strides_change_nothing": "binomial-up_2 and (channels_last or window)",
+    "test_an_expanded_gradient": "binomial-up_2 and over_pixels",
+    "test_functorch": "binomial-up_2",
+}
+TOO_LARGE = "2x5x17x19 or 2x5x19x37 or 2x5x17x41 or 1x33x8x16"
