@@ -31,13 +31,13 @@ def check_floating(op: str, argument: str, tensor: torch.Tensor) -> None:
         raise bad_type(op, argument, "be float64, float32, bfloat16 or float16", tensor.dtype)
 
 
-def check_image(op: str, x: torch.Tensor) -> None:
+def check_image(op: str, x: torch.Tensor, argument: str = "x") -> None:
     """x is a floating-point batch of images [N, C, H, W] with at least one pixel."""
-    check_floating(op, "x", x)
+    check_floating(op, argument, x)
     if x.ndim != 4:
-        raise bad_value(op, "x", "have 4 dimensions [N, C, H, W]", list(x.shape))
+        raise bad_value(op, argument, "have 4 dimensions [N, C, H, W]", list(x.shape))
     if x.shape[2] < 1 or x.shape[3] < 1:
-        raise bad_value(op, "x", "have H >= 1 and W >= 1", list(x.shape))
+        raise bad_value(op, argument, "have H >= 1 and W >= 1", list(x.shape))
 
 
 def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Tensor) -> None:

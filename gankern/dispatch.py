@@ -21,10 +21,12 @@ BACKENDS = ("native", "triton", "eager")
 # Automatic choice, first that can run wins. One row per op: which kernels there are, in the order of their speed, which
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
+    "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
 OPS = tuple(ORDER)
+COMPOSED = ("conv2d",)  # their native kernels are compositions of torch's: there is nothing to build
 
 # (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}
@@ -149,7 +151,7 @@ def _find_backends() -> None:
             if backend not in order["cuda" if backend == "triton" else device]:
                 reason_of_op: str | None = f"{op} has no {backend} kernels there"
             else:
-                reason_of_op = reason
+                reason_of_op = None if op in COMPOSED else reason
             if reason_of_op is not None:
                 MISSING[op, backend, device] = reason_of_op
 

@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.conv2d import conv2d
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -33,8 +34,14 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_conv2d(x: torch.Tensor, backend: str) -> torch.Tensor:
+    weight = torch.linspace(-1, 1, 5 * x.shape[1] * 9).to(x).reshape(5, x.shape[1], 3, 3)
+    return conv2d(x, weight, padding=1, act="swish", backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "conv2d": _run_conv2d,
     "upfirdn2d": _run_upfirdn2d,
 }
 

@@ -34,6 +34,7 @@ def define(
     setup_context: Callable[[Any, tuple, Any], None],
     backward: Callable[..., Any],
     parameters: Sequence[int] = (),
+    kernel: Callable[..., Any] | None = None,
 ) -> None:
     """Defines one op for the kernel backends.
 
@@ -44,12 +45,18 @@ def define(
         backward: (ctx, ops, *gradients) -> one gradient or None per input; `ops` is the namespace of the forward.
         parameters: positions of inputs that are leaf parameters in a network, whose gradient a gradient penalty
             does not want. `backward` asks `wanted(ctx, i)` before it computes one.
+        kernel: the native kernel on the CPU and on CUDA, where it is a composition of torch's own; else they are
+            registered in C++, and Triton's beside them.
     """
     for namespace, library in LIBRARIES.items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
         _attach_autograd(library, namespace, name, setup_context, backward, parameters)
-    _attach_triton(name)
+    if kernel is None:
+        _attach_triton(name)
+        return
+    for device in ("CPU", "CUDA"):
+        LIBRARIES["gankern"].impl(name, kernel, device)
 
 
 def _attach_triton(name: str) -> None:

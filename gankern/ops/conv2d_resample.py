@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from gankern import checks
+from gankern.ops.conv2d import conv2d, conv_transpose2d
 from gankern.ops.upfirdn2d import filter_size, parse_padding, upfirdn2d
 
 
@@ -22,6 +22,8 @@ def conv2d_resample(
     groups: int = 1,
     flip_weight: bool = True,
     flip_filter: bool = False,
+    *,
+    backend: str | None = None,
 ) -> torch.Tensor:
     """Upsamples, convolves and downsamples: y = down(conv(up(x), w)), each resampling with the FIR filter f.
 
@@ -39,6 +41,7 @@ def conv2d_resample(
         groups: Groups of channels, as in `torch.nn.functional.conv2d`.
         flip_weight: True for a correlation (as `torch.nn.functional.conv2d`), False for a convolution.
         flip_filter: True for a correlation with f, False for a convolution.
+        backend: 'native', 'triton' or 'eager' of `upfirdn2d`, and 'eager' of `conv2d` too; None chooses.
 
     Returns:
         Tensor [N, O, H * up / down, W * up / down] for padding (k - 1) / 2, of the dtype and memory format of x.
@@ -48,55 +51,43 @@ def conv2d_resample(
         ValueError: w does not fit x, a number is out of range, or nothing is left of the image.
 
     Gradients: x and w, to any order.
-    Backends: `torch.nn.functional.conv2d` and those of `upfirdn2d`.
+    Backends: those of `conv2d` and `upfirdn2d`.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, appendix B.
     """
     px0, px1, py0, py1 = _check(x, w, f, up, down, padding, groups)
+    around = [px0, px1, py0, py1]
     kh, kw = w.shape[2:]
     pointwise = kh == kw == 1
-    if up > 1 and down == 1 and pointwise:
-        x = _conv2d(x, w, groups=groups, flip_weight=flip_weight)  # [N, O, H, W]
-        return upfirdn2d(x, f, up=up, padding=[px0, px1, py0, py1], flip_filter=flip_filter, gain=up**2)
-    if up > 1:
+    fir: dict[str, Any] = {"flip_filter": flip_filter, "backend": backend}
+    conv: dict[str, Any] = {"groups": groups, "backend": "eager" if backend == "eager" else None}
+    if up > 1 and not pointwise:
         # A transposed convolution pads by k - 1 before, and by k - up after, as it omits the last zeros of x.
         rest = [px0 - (kw - 1), px1 - (kw - up), py0 - (kh - 1), py1 - (kh - up)]
-        x = _conv_transpose2d(x, w, stride=up, groups=groups, flip_weight=flip_weight)  # [N, O, (H - 1) * up + kh, ..]
-        x = upfirdn2d(x, f, padding=rest, flip_filter=flip_filter, gain=up**2)
-        return x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter)
+        w = _transposed(w.flip([2, 3]) if flip_weight else w, groups)  # [I, O / groups, kh, kw]
+        x = conv_transpose2d(x, w, stride=up, **conv)  # [N, O, (H - 1) * up + kh, ...]
+        x = upfirdn2d(x, f, padding=rest, gain=up**2, **fir)
+        return x if down == 1 else upfirdn2d(x, f, down=down, **fir)
+    if not flip_weight and not pointwise:
+        w = w.flip([2, 3])
+    if up > 1:
+        x = upfirdn2d(conv2d(x, w, **conv), f, up=up, padding=around, gain=up**2, **fir)
+        return x if down == 1 else upfirdn2d(x, f, down=down, **fir)
     if down > 1 and pointwise:
-        x = upfirdn2d(x, f, down=down, padding=[px0, px1, py0, py1], flip_filter=flip_filter)
-        return _conv2d(x, w, groups=groups, flip_weight=flip_weight)
+        return conv2d(upfirdn2d(x, f, down=down, padding=around, **fir), w, **conv)
     if down > 1:
-        x = upfirdn2d(x, f, padding=[px0, px1, py0, py1], flip_filter=flip_filter)
-        return _conv2d(x, w, stride=down, groups=groups, flip_weight=flip_weight)
+        return conv2d(upfirdn2d(x, f, padding=around, **fir), w, stride=down, **conv)
     if px0 == px1 >= 0 and py0 == py1 >= 0:
-        return _conv2d(x, w, padding=(py0, px0), groups=groups, flip_weight=flip_weight)
-    x = upfirdn2d(x, None, padding=[px0, px1, py0, py1])
-    return _conv2d(x, w, groups=groups, flip_weight=flip_weight)
+        return conv2d(x, w, padding=[py0, px0], **conv)
+    return conv2d(upfirdn2d(x, None, padding=around, backend=backend), w, **conv)
 
 
-def _conv2d(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    *,
-    stride: int = 1,
-    padding: tuple[int, int] = (0, 0),
-    groups: int,
-    flip_weight: bool,
-) -> torch.Tensor:
-    if not flip_weight and w.shape[2:] != (1, 1):
-        w = w.flip([2, 3])
-    return F.conv2d(x, w, stride=stride, padding=padding, groups=groups)
-
-
-def _conv_transpose2d(x: torch.Tensor, w: torch.Tensor, *, stride: int, groups: int, flip_weight: bool) -> torch.Tensor:
-    """The convolution of x, stride - 1 zeros inserted after every sample but the last, with padding k - 1."""
-    if flip_weight:
-        w = w.flip([2, 3])
+def _transposed(w: torch.Tensor, groups: int) -> torch.Tensor:
+    """[O, I / groups, kh, kw] -> [I, O / groups, kh, kw]: a transposed convolution wants its input first."""
+    if groups == 1:
+        return w.transpose(0, 1)
     o, i, kh, kw = w.shape
     w = w.reshape(groups, o // groups, i, kh, kw).transpose(1, 2)  # [groups, I / groups, O / groups, kh, kw]
-    w = w.reshape(groups * i, o // groups, kh, kw)  # [I, O / groups, kh, kw]
-    return F.conv_transpose2d(x, w, stride=stride, groups=groups)
+    return w.reshape(groups * i, o // groups, kh, kw)
 
 
 def _check(x: Any, w: Any, f: Any, up: Any, down: Any, padding: Any, groups: Any) -> tuple[int, int, int, int]:

@@ -20,8 +20,11 @@ def upfirdn2d(
     """Zero insertion, padding, FIR filter, decimation; arguments as in `gankern.upfirdn2d`, all given.
 
     A 1-D filter is applied along x, then along y. Depthwise convolutions do the work: strided for down, transposed
-    for up, which is 4 to 20 times faster than inserting the zeros.
+    for up, which is 4 to 20 times faster than inserting the zeros. On the CPU those of 16-bit types take 10 to 1000
+    times as long as the same in float32, in which they are done there.
     """
+    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
+        return upfirdn2d(x.float(), f, up, down, padding, flip_filter, gain).to(x.dtype)
     f = f.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
