@@ -143,6 +143,7 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if args.device == "cuda" else _cpu_name(),
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
+        "simd": _simd(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -161,6 +162,15 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _simd() -> str | None:
+    """The instruction set that gankern's CPU kernels use."""
+    try:
+        from gankern._host import build_info
+    except ImportError:
+        return None
+    return build_info()["simd"]
 
 
 def _commit() -> str | None:
@@ -190,7 +200,10 @@ def table(report: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * w for w in widths])
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    about = f"{report['device']}, {report['threads']} threads, torch {report['torch']}, gankern {report['gankern']}"
+    simd = f" ({report['simd']})" if report.get("simd") else ""
+    about = (
+        f"{report['device']}{simd}, {report['threads']} threads, torch {report['torch']}, gankern {report['gankern']}"
+    )
     quick = " QUICK: not to be published." if report["quick"] else ""
     return "\n".join([*lines, "", f"{about}, commit {report['commit']}. Medians.{quick}"])
 

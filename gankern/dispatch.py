@@ -21,8 +21,8 @@ BACKENDS = ("native", "triton", "eager")
 # Automatic choice, first that can run wins. One row per op: which kernels there are, in the order of their speed, which
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
-    "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
 OPS = tuple(ORDER)

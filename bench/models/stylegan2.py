@@ -190,8 +190,9 @@ def table(report: dict[str, Any]) -> str:
     for figure in report["figures"]:
         row = [f"{figure['spent'].get(what, 0):.0f}" for what in categories]
         lines.append(f"| {figure['resolution']} | {figure['variant']} | " + " | ".join(row) + " |")
-    about = f"{report['device']}, {report['threads']} threads, torch {report['torch']}, commit {report['commit']}."
-    return "\n".join([*lines, "", f"{about} The phases' columns are times of the fastest eager fp32 / of the variant."])
+    machine = f"{report['device']} ({report['simd']}), {report['threads']} threads, torch {report['torch']}"
+    about = f"{machine}, commit {report['commit']}. Columns of phases: time of the best eager fp32 / of the variant."
+    return "\n".join([*lines, "", about])
 
 
 def best_eager(report: dict[str, Any], resolution: int) -> dict[str, Any]:
