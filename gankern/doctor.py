@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -28,6 +29,13 @@ def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     return bias_act(x, b, act="swish", clamp=2, backend=backend)
 
 
+def _run_styled_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
+    n, c, h, w = x.shape
+    scale, noise = torch.linspace(0.5, 2, n * c).to(x).reshape(n, c), torch.linspace(-2, 2, h * w).to(x).reshape(h, w)
+    strength, b = torch.full([], 0.5).to(x), torch.linspace(-1, 1, c).to(x)
+    return styled_bias_act(x, scale, noise, strength, b, act="lrelu", clamp=2, backend=backend)
+
+
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     f = setup_filter([1, 3, 3, 1], device=x.device)
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
@@ -35,6 +43,7 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "styled_bias_act": _run_styled_bias_act,
     "upfirdn2d": _run_upfirdn2d,
 }
 
