@@ -8,7 +8,9 @@ from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
+from gankern.ops.noise_injection import noise_injection
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __version__ = "0.1.0"
@@ -24,8 +26,10 @@ __all__ = [
     "minibatch_stddev",
     "modulated_conv2d",
     "no_weight_gradients",
+    "noise_injection",
     "normalize_2nd_moment",
     "setup_filter",
+    "styled_bias_act",
     "upfirdn2d",
     "upsample2d",
     "use_backend",

@@ -23,6 +23,7 @@ BACKENDS = ("native", "triton", "eager")
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
+    "styled_bias_act": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
 OPS = tuple(ORDER)

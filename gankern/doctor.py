@@ -19,6 +19,7 @@ import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d
+from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -27,6 +28,13 @@ SHAPE = (2, 8, 9, 7)
 def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     b = torch.linspace(-1, 1, x.shape[1]).to(x)
     return bias_act(x, b, act="swish", clamp=2, backend=backend)
+
+
+def _run_styled_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
+    n, c, h, w = x.shape
+    scale, noise = torch.linspace(0.5, 2, n * c).to(x).reshape(n, c), torch.linspace(-2, 2, h * w).to(x).reshape(h, w)
+    strength, b = torch.full([], 0.5).to(x), torch.linspace(-1, 1, c).to(x)
+    return styled_bias_act(x, scale, noise, strength, b, act="lrelu", clamp=2, backend=backend)
 
 
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -42,6 +50,7 @@ def _run_conv2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "conv2d": _run_conv2d,
+    "styled_bias_act": _run_styled_bias_act,
     "upfirdn2d": _run_upfirdn2d,
 }
 

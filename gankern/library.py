@@ -90,7 +90,8 @@ def _attach_autograd(
         with torch._C._AutoDispatchBelowAutograd():
             output = op(*inputs)
         ctx.set_materialize_grads(False)
-        ctx.parameters = parameters
+        # A node has an edge for each tensor among its inputs, not for what is None or a number.
+        ctx.parameters = {i: sum(isinstance(a, torch.Tensor) for a in inputs[:i]) for i in parameters}
         setup_context(ctx, inputs, output)
         return output
 
@@ -137,7 +138,7 @@ def wanted(ctx: Any, i: int) -> bool:
         return False
     if i not in ctx.parameters:
         return True
-    node = ctx.next_functions[i][0]
+    node = ctx.next_functions[ctx.parameters[i]][0]
     if node is None or "AccumulateGrad" in node.name():
         return not _inputs_only
     try:

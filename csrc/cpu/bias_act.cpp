@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "choose.h"
+
 namespace gankern::cpu::GANKERN_SIMD {
 
 namespace {
@@ -179,50 +181,18 @@ void backward_from(const BiasActBackwardParams& p, double* partial, int64_t begi
   }
 }
 
-// Calls body.template operator()<act, T>() for the activation and the type.
-template <typename T, typename Body>
-void for_activation(Activation act, const Body& body) {
-  switch (act) {
-#define GANKERN_CASE(name) \
-  case Activation::name:   \
-    return body.template operator()<Activation::name, T>();
-    GANKERN_CASE(linear)
-    GANKERN_CASE(relu)
-    GANKERN_CASE(lrelu)
-    GANKERN_CASE(tanh)
-    GANKERN_CASE(sigmoid)
-    GANKERN_CASE(elu)
-    GANKERN_CASE(selu)
-    GANKERN_CASE(softplus)
-    GANKERN_CASE(swish)
-#undef GANKERN_CASE
-    default:
-      return;
-  }
-}
-
-template <typename Body>
-void for_types(DType dtype, Activation act, const Body& body) {
-  switch (dtype) {
-    case DType::f64:
-      return for_activation<double>(act, body);
-    case DType::f32:
-      return for_activation<float>(act, body);
-    case DType::bf16:
-      return for_activation<bfloat16>(act, body);
-    case DType::f16:
-      return for_activation<float16>(act, body);
-  }
-}
-
 }  // namespace
 
 void bias_act(const BiasActParams& p, int64_t begin, int64_t end) {
-  for_types(p.dtype, p.act, [&]<Activation act, typename T>() { forward<act, T>(p, begin, end); });
+  for_type(p.dtype, [&]<typename T>() {
+    for_activation(p.act, [&]<Activation act>() { forward<act, T>(p, begin, end); });
+  });
 }
 
 void bias_act_backward(const BiasActBackwardParams& p, double* partial, int64_t begin, int64_t end) {
-  for_types(p.dtype, p.act, [&]<Activation act, typename T>() { backward_from<act, T>(p, partial, begin, end); });
+  for_type(p.dtype, [&]<typename T>() {
+    for_activation(p.act, [&]<Activation act>() { backward_from<act, T>(p, partial, begin, end); });
+  });
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD
