@@ -146,16 +146,18 @@ class SynthesisLayer(torch.nn.Module):
         gain: float = 1,
     ) -> torch.Tensor:
         """x [N, I, H, W] and w [N, w_dim] -> [N, O, H * up, W * up], scaled (and clamped) by a further `gain`."""
+        noise = self._noise(x.shape[0], noise_mode)
         return modulated_conv2d(
             x,
             self.weight,
             self.affine(w),
-            self._noise(x.shape[0], noise_mode),
+            noise,
             up=self.up,
             padding=1,
             resample_filter=self.resample_filter.float(),
             flip_weight=self.up == 1,  # the published weights of up-convolutions are stored as true convolutions
             fused_modconv=fused_modconv,
+            noise_strength=None if noise is None else self.noise_strength,
             bias=self.bias,
             act=self.activation,
             gain=self.act_gain * gain,
@@ -167,9 +169,9 @@ class SynthesisLayer(torch.nn.Module):
         if not self.use_noise or noise_mode == "none":
             return None
         if noise_mode == "const":
-            return self.noise_const * self.noise_strength  # [H, W]
+            return self.noise_const  # [H, W]
         shape = [n, 1, self.resolution, self.resolution]
-        return torch.randn(shape, device=self.weight.device) * self.noise_strength  # [N, 1, H, W]
+        return torch.randn(shape, device=self.weight.device)  # [N, 1, H, W]
 
 
 class ToRGBLayer(torch.nn.Module):

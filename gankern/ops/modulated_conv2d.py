@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from gankern import checks
-from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.styled_bias_act import styled_bias_act
 
 
 def modulated_conv2d(
@@ -26,16 +26,18 @@ def modulated_conv2d(
     flip_weight: bool = True,
     fused_modconv: bool | None = None,
     *,
+    noise_strength: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     act: str = "linear",
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    backend: str | None = None,
 ) -> torch.Tensor:
     """Convolves every sample with weights scaled by its styles, then adds noise and bias and applies an activation.
 
     w'[n, o, i] = weight[o, i] * styles[n, i]; w'' = w' / sqrt(sum over i and pixels of w'^2 + 1e-8) if demodulate;
-    y = bias_act(conv2d_resample(x, w'') + noise, bias, act, alpha, gain, clamp).
+    y = bias_act(conv2d_resample(x, w'') + noise_strength * noise, bias, act, alpha, gain, clamp).
 
     Args:
         x: Input [N, I, H, W]; float64, float32, bfloat16 or float16, contiguous or channels_last.
@@ -47,7 +49,9 @@ def modulated_conv2d(
         demodulate: Whether each output channel's weights are scaled to unit norm, per sample.
         fused_modconv: True convolves with per-sample weights, False scales x and the result around one convolution
             with the common weights. Equal but for rounding; None chooses the faster.
+        noise_strength: Factor of the noise, a scalar tensor [] or one per channel [O]; None for 1.
         bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
+        backend: 'native', 'triton' or 'eager' of the ops it is made of; None chooses.
 
     Returns:
         Tensor [N, O, H * up / down, W * up / down] for padding (k - 1) / 2, of the dtype and memory format of x.
@@ -56,9 +60,10 @@ def modulated_conv2d(
         TypeError: a tensor is not of a dtype named above.
         ValueError: a shape does not fit, or a number is out of range.
 
-    Gradients: x, weight, styles, noise and bias, to any order.
-    Backends: `torch.nn.functional.conv2d` and those of `upfirdn2d` and `bias_act`. In float16 and demodulated, weight
-        and styles are first scaled to magnitude 1, which changes nothing else and keeps the sums from overflowing.
+    Gradients: x, weight, styles, noise, noise_strength and bias, to any order.
+    Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
+        and bias and activates as it goes. In float16 and demodulated, weight and styles are first scaled to magnitude
+        1, which changes nothing else and keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
         Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
     """
@@ -70,16 +75,18 @@ def modulated_conv2d(
     dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
+    resample = (resample_filter, up, down, padding)
+    tail: dict[str, Any] = {"act": act, "alpha": alpha, "gain": gain, "clamp": clamp, "backend": backend}
     if fused_modconv and x.shape[0] > 0:
         w = weight * styles[:, None, :, None, None]  # [N, O, I, k, k]
         w = w if dcoefs is None else w * dcoefs[:, :, None, None, None]  # [N, O, I, k, k]
-        x = _convolve_per_sample(x, w.to(x.dtype), resample_filter, up, down, padding, flip_weight)  # [N, O, H, W]
-        x = _scale_and_add(x, None, noise)
+        x = _convolve_per_sample(x, w.to(x.dtype), *resample, flip_weight, backend)  # [N, O, H, W]
+        dcoefs = None
     else:
-        x = x * styles.to(x.dtype)[:, :, None, None]  # [N, I, H, W]
-        x = conv2d_resample(x, weight.to(x.dtype), resample_filter, up, down, padding, flip_weight=flip_weight)
-        x = _scale_and_add(x, dcoefs, noise)
-    return bias_act(x, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
+        x = styled_bias_act(x, styles.to(torch.promote_types(x.dtype, torch.float32)), backend=backend)  # [N, I, H, W]
+        x = conv2d_resample(x, weight.to(x.dtype), *resample, flip_weight=flip_weight, backend=backend)  # [N, O, H, W]
+    _check_noise(noise, x)
+    return styled_bias_act(x, dcoefs, noise, noise_strength, bias, **tail)
 
 
 def _demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
@@ -115,6 +122,7 @@ def _convolve_per_sample(
     down: int,
     padding: int | Sequence[int],
     flip_weight: bool,
+    backend: str | None,
 ) -> torch.Tensor:
     """Sample n convolved with w[n]: a batched matrix product for 1x1, else one convolution with N groups."""
     n, o, i, kh, kw = w.shape
@@ -129,20 +137,9 @@ def _convolve_per_sample(
         return pixels.reshape(n, h, width, o).permute(0, 3, 1, 2)  # [N, O, H, W]
     x = x.reshape(1, n * i, h, width)  # [1, N * I, H, W]
     w = w.reshape(n * o, i, kh, kw)  # [N * O, I, k, k]
-    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, flip_weight=flip_weight)
+    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, flip_weight=flip_weight, backend=backend)
     x = x.reshape(n, o, *x.shape[2:])  # [N, O, H, W]
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
-
-
-def _scale_and_add(x: torch.Tensor, dcoefs: torch.Tensor | None, noise: torch.Tensor | None) -> torch.Tensor:
-    """x * dcoefs + noise."""
-    if noise is not None:
-        _check_noise(noise, x)
-        noise = noise.to(x.dtype)
-    if dcoefs is None:
-        return x if noise is None else x + noise
-    x = x * dcoefs.to(x.dtype)[:, :, None, None]  # [N, O, H, W]
-    return x if noise is None else x.add_(noise)  # not addcmul: its derivative makes one more pass over x
 
 
 def _check(x: Any, weight: Any, styles: Any) -> None:
@@ -164,9 +161,11 @@ def _check(x: Any, weight: Any, styles: Any) -> None:
 
 
 def _check_noise(noise: Any, y: torch.Tensor) -> None:
+    """Against the size of the result, which is known only now; the name is the caller's."""
+    if noise is None:
+        return
     op = "modulated_conv2d"
     checks.check_floating(op, "noise", noise)
-    checks.check_same_device(op, "noise", noise, y)
     n, _, h, w = y.shape
     if noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
         expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}"

@@ -69,9 +69,7 @@ def styled_bias_act(
     return library.ops(chosen).styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
 
 
-def _check(
-    x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any
-) -> None:
+def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any) -> None:
     op = "styled_bias_act"
     checks.check_image(op, x)
     if act not in activation_funcs:
@@ -289,9 +287,7 @@ def _setup_backward_backward_context(ctx: Any, inputs: tuple, output: tuple) -> 
     ctx.save_for_backward(*tensors)
 
 
-def _third_order(
-    ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | None, r: torch.Tensor | None
-) -> tuple:
+def _third_order(ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | None, r: torch.Tensor | None) -> tuple:
     """Of grad_dy = slope * (scale * ddx + dd_scale * x + dd_strength * noise + dd_b), grad_x = slope * dd_scale * dy
     and grad_scale = sum of slope * ddx * dy, whose gradients are p, q and r. Plain PyTorch but for the slope."""
     dy, ref, x, scale, noise, ddx, dd_scale, dd_strength, dd_b = ctx.saved_tensors

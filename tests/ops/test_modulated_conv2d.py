@@ -105,6 +105,21 @@ def test_noise_of_every_shape_is_added(shape):
     torch.testing.assert_close(y - silent, noise.expand(3, 2, 6, 5), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [[], [2]], ids=["scalar", "per_channel"])
+@pytest.mark.parametrize("fused_modconv", [True, False])
+def test_the_noise_strength_is_a_factor_with_a_gradient(fused_modconv, shape):
+    x, weight, styles, _ = inputs()
+    noise, strength = noise_for(x, 1, 1), torch.full(shape, 0.7, dtype=x.dtype, requires_grad=True)
+    options = {"padding": 1, "fused_modconv": fused_modconv, "act": "lrelu"}
+    y = modulated_conv2d(x, weight, styles, noise, noise_strength=strength, **options)
+    bias = torch.zeros([2], dtype=x.dtype)
+    channels = [modulated_conv2d(x, weight, styles, noise * s, bias=bias, **options) for s in strength.expand(2)]
+    truth = torch.stack([channel[:, i] for i, channel in enumerate(channels)], dim=1)
+    torch.testing.assert_close(y, truth)
+    for a, b in zip(*(torch.autograd.grad(out.square().sum(), [noise, strength]) for out in (y, truth)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("fused_modconv", [True, False])
 def test_float32_weights_serve_every_dtype(fused_modconv, dtype):
