@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from gankern import downsample2d, modulated_conv2d, normalize_2nd_moment, setup_filter, upsample2d
-from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev
-from gankern.ops.bias_act import activation_funcs
+from gankern import downsample2d, normalize_2nd_moment, setup_filter, upsample2d
+from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev, ModulatedConv2d, StyledConv
 
 NOISE_MODES = ("random", "const", "none")
 ARCHITECTURES = ("skip", "resnet", "orig")
@@ -107,62 +106,22 @@ class MappingNetwork(torch.nn.Module):
         return torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation_psi), ws[:, cutoff:]], dim=1)
 
 
-class SynthesisLayer(torch.nn.Module):
-    """Modulated convolution, noise, bias, activation (section 2.2, figure 2d)."""
+class SynthesisLayer(StyledConv):
+    """Modulated convolution, noise, bias, activation (section 2.2, figure 2d), with the noise of the layer's size."""
 
     noise_const: torch.Tensor
-    resample_filter: torch.Tensor
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        w_dim: int,
-        resolution: int,
-        up: int = 1,
-        use_noise: bool = True,
-        activation: str = "lrelu",
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.resolution, self.up = resolution, up
-        self.use_noise, self.activation, self.conv_clamp = use_noise, activation, conv_clamp
-        self.act_gain = activation_funcs[activation].def_gain
-        self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
-        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, 3, 3]))
-        if use_noise:
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, **kwargs: Any) -> None:
+        super().__init__(in_channels, out_channels, w_dim, **kwargs)
+        self.resolution = resolution
+        if self.use_noise:
             self.register_buffer("noise_const", torch.randn([resolution, resolution]))
-            self.noise_strength = torch.nn.Parameter(torch.zeros([]))
-        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        w: torch.Tensor,
-        noise_mode: str = "random",
-        fused_modconv: bool | None = None,
-        gain: float = 1,
+    def forward(  # type: ignore[override]
+        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "random", **kwargs: Any
     ) -> torch.Tensor:
-        """x [N, I, H, W] and w [N, w_dim] -> [N, O, H * up, W * up], scaled (and clamped) by a further `gain`."""
-        noise = self._noise(x.shape[0], noise_mode)
-        return modulated_conv2d(
-            x,
-            self.weight,
-            self.affine(w),
-            noise,
-            up=self.up,
-            padding=1,
-            resample_filter=self.resample_filter.float(),
-            flip_weight=self.up == 1,  # the published weights of up-convolutions are stored as true convolutions
-            fused_modconv=fused_modconv,
-            noise_strength=None if noise is None else self.noise_strength,
-            bias=self.bias,
-            act=self.activation,
-            gain=self.act_gain * gain,
-            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-        )
+        """x [N, I, H, W] and w [N, w_dim] -> [N, O, H * up, W * up]; `gain` and `fused_modconv` as in `StyledConv`."""
+        return super().forward(x, w, self._noise(x.shape[0], noise_mode), **kwargs)
 
     def _noise(self, n: int, noise_mode: str) -> torch.Tensor | None:
         _one_of("noise_mode", noise_mode, NOISE_MODES)
@@ -174,22 +133,17 @@ class SynthesisLayer(torch.nn.Module):
         return torch.randn(shape, device=self.weight.device)  # [N, 1, H, W]
 
 
-class ToRGBLayer(torch.nn.Module):
+class ToRGBLayer(ModulatedConv2d):
     """1x1 modulated convolution to an image, without demodulation."""
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None) -> None:
-        super().__init__()
+        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False, resample_filter=None)
         self.conv_clamp = conv_clamp
-        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, 1, 1]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool | None = None) -> torch.Tensor:
-        """x [N, I, H, W] and w [N, w_dim] -> [N, img_channels, H, W]."""
-        styles = self.affine(w) * self.weight_gain  # [N, I]
-        tail: dict[str, Any] = {"bias": self.bias, "clamp": self.conv_clamp}
-        return modulated_conv2d(x, self.weight, styles, demodulate=False, fused_modconv=fused_modconv, **tail)
+    def forward(self, x: torch.Tensor, w: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """x [N, I, H, W] and w [N, w_dim] -> [N, img_channels, H, W]; `fused_modconv` as in `StyledConv`."""
+        return super().forward(x, w, bias=self.bias, clamp=self.conv_clamp, **kwargs)
 
 
 class SynthesisBlock(torch.nn.Module):

@@ -3,6 +3,14 @@
 from gankern.nn.conv import EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
+from gankern.nn.modulated_conv import ModulatedConv2d, StyledConv
 from gankern.nn.noise_injection import NoiseInjection
 
-__all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "NoiseInjection"]
+__all__ = [
+    "EqualizedConv2d",
+    "EqualizedLinear",
+    "MinibatchStddev",
+    "ModulatedConv2d",
+    "NoiseInjection",
+    "StyledConv",
+]

@@ -60,10 +60,11 @@ def conv2d(
     """
     op = "conv2d"
     input, weight = _checked(op, input, weight, groups, transposed=False)
-    sizes = [_pair(op, *pair) for pair in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1))]
-    _output_size(op, input, weight, *sizes)
+    sizes = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0), _pair(op, "dilation", dilation, 1)
+    _check_size(op, input, weight, *sizes)
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
-        return reference.conv2d(input, weight, bias, *sizes, groups, *_tail(act, alpha, gain, clamp))
+        tail = _tail(act, alpha, gain, clamp)
+        return reference.conv2d(input, weight, bias, *sizes, groups, *tail)
     y = library.ops("native").conv2d(input, weight.to(input.dtype), *sizes, groups)
     return bias_act(y, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
@@ -108,17 +109,20 @@ def conv_transpose2d(
     """
     op = "conv_transpose2d"
     input, weight = _checked(op, input, weight, groups, transposed=True)
-    named = (("stride", stride, 1), ("padding", padding, 0), ("output_padding", output_padding, 0))
-    stride, padding, output_padding = (_pair(op, *pair) for pair in named)
-    dilation = _pair(op, "dilation", dilation, 1)
-    if any(extra >= max(s, d) for extra, s, d in zip(output_padding, stride, dilation, strict=True)):
-        expected = f"be smaller than stride {stride} or dilation {dilation}"
-        raise checks.bad_value(op, "output_padding", expected, output_padding)
+    strides, pads, dilations = (
+        _pair(op, "stride", stride, 1),
+        _pair(op, "padding", padding, 0),
+        _pair(op, "dilation", dilation, 1),
+    )
+    extra = _pair(op, "output_padding", output_padding, 0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        expected = f"be smaller than stride {strides} or dilation {dilations}"
+        raise checks.bad_value(op, "output_padding", expected, extra)
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
-        sizes = (stride, padding, output_padding, groups, dilation)
-        return reference.conv_transpose2d(input, weight, bias, *sizes, *_tail(act, alpha, gain, clamp))
+        tail = _tail(act, alpha, gain, clamp)
+        return reference.conv_transpose2d(input, weight, bias, strides, pads, extra, groups, dilations, *tail)
     weight = weight.to(input.dtype)
-    y = library.ops("native").conv_transpose2d(input, weight, stride, padding, output_padding, dilation, groups)
+    y = library.ops("native").conv_transpose2d(input, weight, strides, pads, extra, dilations, groups)
     return bias_act(y, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 
@@ -139,7 +143,9 @@ def no_weight_gradients(disable: bool = True) -> Iterator[None]:
         yield
 
 
-def _tail(act: str, alpha: float | None, gain: float | None, clamp: float | None) -> tuple:
+def _tail(
+    act: str, alpha: float | None, gain: float | None, clamp: float | None
+) -> tuple[str, float, float, float | None]:
     if act not in activation_funcs:
         raise checks.bad_value("conv2d", "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     spec = activation_funcs[act]
@@ -169,13 +175,13 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
 
 
 def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
-    pair = [value, value] if isinstance(value, int | torch.SymInt) else list(value)
+    pair: list[Any] = [value, value] if isinstance(value, int | torch.SymInt) else list(value)
     if len(pair) != 2 or not all(isinstance(v, int | torch.SymInt) and v >= least for v in pair):
         raise checks.bad_value(op, name, f"be an integer of at least {least}, or two [y, x]", repr(value))
     return pair
 
 
-def _output_size(op: str, input: torch.Tensor, weight: torch.Tensor, stride: Any, padding: Any, dilation: Any) -> None:
+def _check_size(op: str, input: torch.Tensor, weight: torch.Tensor, stride: Any, padding: Any, dilation: Any) -> None:
     for axis in (0, 1):
         extent = dilation[axis] * (weight.shape[2 + axis] - 1) + 1
         if input.shape[2 + axis] + 2 * padding[axis] < extent:
