@@ -60,12 +60,16 @@ def conv2d(
     """
     op = "conv2d"
     input, weight = _checked(op, input, weight, groups, transposed=False)
-    sizes = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0), _pair(op, "dilation", dilation, 1)
-    _check_size(op, input, weight, *sizes)
+    strides, pads, dilations = (
+        _pair(op, "stride", stride, 1),
+        _pair(op, "padding", padding, 0),
+        _pair(op, "dilation", dilation, 1),
+    )
+    _check_size(op, input, weight, pads, dilations)
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
-        return reference.conv2d(input, weight, bias, *sizes, groups, *tail)
-    y = library.ops("native").conv2d(input, weight.to(input.dtype), *sizes, groups)
+        return reference.conv2d(input, weight, bias, strides, pads, dilations, groups, *tail)
+    y = library.ops("native").conv2d(input, weight.to(input.dtype), strides, pads, dilations, groups)
     return bias_act(y, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 
@@ -181,7 +185,7 @@ def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
     return pair
 
 
-def _check_size(op: str, input: torch.Tensor, weight: torch.Tensor, stride: Any, padding: Any, dilation: Any) -> None:
+def _check_size(op: str, input: torch.Tensor, weight: torch.Tensor, padding: list[int], dilation: list[int]) -> None:
     for axis in (0, 1):
         extent = dilation[axis] * (weight.shape[2 + axis] - 1) + 1
         if input.shape[2 + axis] + 2 * padding[axis] < extent:
