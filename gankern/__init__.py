@@ -9,6 +9,7 @@ from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+from gankern.ops import winograd as _winograd
 
 __version__ = "0.1.0"
 __all__ = [
