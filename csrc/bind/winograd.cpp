@@ -116,9 +116,39 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   return y;
 }
 
+Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t py, int64_t px,
+                                const std::optional<Tensor> scale_any, const std::optional<Tensor> dy_scale_any) {
+  const MemoryFormat format = format_of(x_any), dy_format = format_of(dy_any);
+  const Tensor x = dense(x_any, format), dy = dense(dy_any, dy_format);
+  STD_TORCH_CHECK(x.scalar_type() == dy.scalar_type() && dy.size(0) == x.size(0) &&
+                      dy.size(2) == x.size(2) + 2 * py - 2 && dy.size(3) == x.size(3) + 2 * px - 2,
+                  "gankern.winograd_weight_gradient: dy must have the dtype of x and the shape of its convolution");
+  WinogradWeightGradientParams p{};
+  p.tiles = tiles_of(x, dy.size(2), dy.size(3), py, px);
+  const auto scale = small(scale_any, "scale", x.size(0) * x.size(1));
+  const auto dy_scale = small(dy_scale_any, "dy_scale", dy.size(0) * dy.size(1));
+  Tensor dw = torch::stable::new_empty(x, {dy.size(1), x.size(1), 3, 3}, ScalarType::Float);
+  if (x.size(0) == 0 || dw.numel() == 0) return torch::stable::zero_(dw);
+  p.x = images(x, format), p.dy = images(dy, dy_format);
+  p.scale = pointer(scale), p.dy_scale = pointer(dy_scale);
+  using namespace cpu;
+  const WinogradGradientUnits units(p);
+  Tensor partial = torch::stable::new_empty(dw, {units.count() * units.size()});
+  p.partial = static_cast<float*>(partial.mutable_data_ptr());
+  p.dw = static_cast<float*>(dw.mutable_data_ptr());
+  torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
+    GANKERN_CALL_BEST(winograd_weight_gradient, p, begin, end);
+  });
+  torch::stable::parallel_for(0, x.size(1), 1, [&](int64_t begin, int64_t end) {
+    GANKERN_CALL_BEST(winograd_weight_gradient_sum, p, begin, end);
+  });
+  return dw;
+}
+
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("winograd_weight", TORCH_BOX(&winograd_weight));
   m.impl("winograd_conv2d", TORCH_BOX(&winograd_conv2d));
+  m.impl("winograd_weight_gradient", TORCH_BOX(&winograd_weight_gradient));
 }
 
 }  // namespace gankern::bind

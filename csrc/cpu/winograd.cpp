@@ -160,15 +160,52 @@ class Forward {
   Transformed v_, m_;
 };
 
-// Tiles in a block: as many as keep inputs and results of the products near the second-level cache, but enough to
-// use each weight often while it is in the first.
+// Tiles in a block. Many channels: enough to use each weight often, for it comes from far. Few: inputs and results of
+// the products stay in the second-level cache, for there is little work on each.
 int64_t tiles_in_block(const WinogradConv2dParams& p) {
-  constexpr int64_t kCached = 96 * 1024;  // floats
-  const int64_t fitting = kCached / (kPositions * (p.x.c + Forward<float>::kChunk));
-  const int64_t most = std::clamp<int64_t>(fitting, 4 * kBlockRows, 16 * kBlockRows);
+  const int64_t most = rounded_up(std::clamp<int64_t>(p.x.c * 3 / 8, 24, 66), kBlockRows);
   const int64_t count = p.tiles.count(), blocks = (count + most - 1) / most;
   return (count + blocks - 1) / blocks;
 }
+
+// The weight gradient of one chunk of input and output channels, summed over one group of tiles.
+template <typename T>
+class Gradient {
+ public:
+  explicit Gradient(const WinogradWeightGradientParams& p) : p_(p), units_(p) {
+    constexpr int64_t kTiles = WinogradGradientUnits::kTiles;
+    v_ = {nullptr, kTiles * units_.inputs + kSkew, 0, units_.inputs, units_.inputs};
+    d_ = {nullptr, kTiles * units_.outputs + kSkew, kTiles * kBlockColumns, kBlockColumns, kBlockColumns};
+    v_.data = workspace(kPositions * (v_.position + d_.position));
+    d_.data = v_.data + kPositions * v_.position;
+  }
+
+  void run(int64_t unit) const {
+    float* sums = p_.partial + unit * units_.size();
+    const int64_t chunk = unit % units_.per_group, group = unit / units_.per_group;
+    const int64_t i = chunk / units_.o_chunks * units_.inputs, o = chunk % units_.o_chunks * units_.outputs;
+    const int64_t count = p_.tiles.count(), last = count * (group + 1) / units_.groups;
+    bool add = false;
+    for (int64_t t = count * group / units_.groups; t < last; t += WinogradGradientUnits::kTiles, add = true) {
+      const int64_t end = std::min(t + WinogradGradientUnits::kTiles, last);
+      Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(t, end, i, units_.inputs, v_);
+      Reader<4, T>{p_.dy, p_.tiles, p_.dy_scale}.read(t, end, o, units_.outputs, d_);
+      for (int64_t k = 0; k < kPositions; ++k) {
+        float* c = sums + k * units_.inputs * units_.outputs;
+        for (int64_t column = 0; column < units_.outputs; column += kBlockColumns) {
+          const float* d = d_.data + k * d_.position + column / kBlockColumns * d_.column;
+          multiply({v_.data + k * v_.position, 1, v_.tile, d, c + column, units_.outputs, end - t, add},
+                   units_.inputs);
+        }
+      }
+    }
+  }
+
+ private:
+  const WinogradWeightGradientParams& p_;
+  const WinogradGradientUnits units_;
+  Transformed v_, d_;
+};
 
 }  // namespace
 
@@ -213,6 +250,39 @@ void winograd_conv2d(const WinogradConv2dParams& p, int64_t splits, int64_t begi
                   (split + 1) * columns / splits * kWinogradColumns);
     }
   });
+}
+
+void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  for_type(p.x.dtype, [&]<typename T>() {
+    const Gradient<T> gradient(p);
+    for (int64_t unit = begin; unit < end; ++unit) gradient.run(unit);
+  });
+}
+
+void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  using V = decltype(Lanes::v);
+  const WinogradGradientUnits units(p);
+  const int64_t outputs = units.outputs, position = units.inputs * outputs, group = units.per_group * units.size();
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t o = 0; o < p.dy.c; o += kLanes) {
+      const float* from = p.partial + (i / units.inputs * units.o_chunks + o / outputs) * units.size() +
+                          i % units.inputs * outputs + o % outputs;
+      V sum[36], half[18], w[9];
+      for (int k = 0; k < 36; ++k) sum[k] = Lanes::load(from + k * position).v;
+      for (int64_t g = 1; g < units.groups; ++g) {
+        for (int k = 0; k < 36; ++k) sum[k] += Lanes::load(from + g * group + k * position).v;
+      }
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; ++j) winograd::weight_transposed<6, 6>(sum + j, half + j);
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) winograd::weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
+      for (int k = 0; k < 9; ++k) {
+        for (int64_t c = 0; c < std::min<int64_t>(kLanes, p.dy.c - o); ++c) {
+          p.dw[((o + c) * p.x.c + i) * 9 + k] = w[k][c];
+        }
+      }
+    }
+  }
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

@@ -136,9 +136,8 @@ struct WinogradWeightGradientParams {
   WinogradTiles tiles;
   const float* scale;     // [n, x.c] or null
   const float* dy_scale;  // [n, dy.c] or null
-  float* partial;         // sums over one group of tiles each: [groups, 36, i, o], i and o in whole chunks
-  int64_t groups;
-  float* dw;  // [dy.c, x.c, 3, 3]
+  float* partial;         // the sums of each unit of work, [36, inputs, outputs]
+  float* dw;               // [dy.c, x.c, 3, 3]
 };
 
 }  // namespace gankern
