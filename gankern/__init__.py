@@ -12,6 +12,7 @@ from gankern.ops.noise_injection import noise_injection
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+from gankern.ops import winograd as _winograd
 
 __version__ = "0.1.0"
 __all__ = [

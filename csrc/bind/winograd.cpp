@@ -1,0 +1,155 @@
+// winograd: Tensor -> parameters. There are kernels for the CPU only.
+#ifndef USE_CUDA
+#include "../cpu/winograd.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "tensor.h"
+
+namespace gankern::bind {
+
+namespace {
+
+using torch::headeronly::MemoryFormat;
+
+bool is_channels_last(const Tensor& x) { return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1); }
+
+MemoryFormat format_of(const Tensor& x) {
+  return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
+Tensor dense(const Tensor& x, MemoryFormat format) {
+  STD_TORCH_CHECK(x.dim() == 4, "gankern.winograd: images must have 4 dimensions [N, C, H, W], got ", x.dim());
+  STD_TORCH_CHECK(x.scalar_type() != ScalarType::Double, "gankern.winograd: images must not be float64");
+  return torch::stable::contiguous(x, format);
+}
+
+WinogradImages images(const Tensor& x, MemoryFormat format) {
+  return {dtype_of(x, "winograd", "x"),
+          const_cast<void*>(x.const_data_ptr()),
+          x.size(0),
+          x.size(1),
+          x.size(2),
+          x.size(3),
+          format == MemoryFormat::ChannelsLast};
+}
+
+// A small float32 tensor, dense, with so many elements.
+std::optional<Tensor> small(const std::optional<Tensor>& t, const char* name, int64_t elements) {
+  if (!t.has_value()) return t;
+  STD_TORCH_CHECK(t->numel() == elements, "gankern.winograd: ", name, " must have ", elements, " elements, got ",
+                  t->numel());
+  return torch::stable::contiguous(torch::stable::to(*t, ScalarType::Float));
+}
+
+const float* pointer(const std::optional<Tensor>& t) {
+  return t.has_value() ? static_cast<const float*>(t->const_data_ptr()) : nullptr;
+}
+
+int64_t columns_of(int64_t o) { return (o + kWinogradColumns - 1) / kWinogradColumns; }
+
+WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py, int64_t px) {
+  STD_TORCH_CHECK(py >= 0 && py <= 2 && px >= 0 && px <= 2, "gankern.winograd: padding must be in [0, 2], got [", py,
+                  ", ", px, "]");
+  STD_TORCH_CHECK(out_h >= 1 && out_w >= 1, "gankern.winograd: x must be at least 3x3 with its padding, got ",
+                  x.size(2), "x", x.size(3));
+  return {x.size(0), out_h, out_w, py, px};
+}
+
+}  // namespace
+
+Tensor winograd_weight(const Tensor w_any, bool transposed) {
+  STD_TORCH_CHECK(w_any.dim() == 4 && w_any.size(2) == 3 && w_any.size(3) == 3,
+                  "gankern.winograd_weight: w must have shape [O, I, 3, 3]");
+  const Tensor w = torch::stable::contiguous(torch::stable::to(w_any, ScalarType::Float));
+  WinogradWeightParams p{};
+  p.w = static_cast<const float*>(w.const_data_ptr());
+  p.o = w.size(transposed ? 1 : 0), p.i = w.size(transposed ? 0 : 1);
+  p.transposed = transposed;
+  Tensor u = torch::stable::new_empty(w, {columns_of(p.o), kWinogradPositions, p.i, kWinogradColumns});
+  p.u = static_cast<float*>(u.mutable_data_ptr());
+  using namespace cpu;
+  torch::stable::parallel_for(0, columns_of(p.o), 1,
+                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
+  return u;
+}
+
+Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py, int64_t px,
+                       const std::optional<Tensor> scale_any, const std::optional<Tensor> out_scale_any,
+                       const std::optional<Tensor> noise_any, const std::optional<Tensor> strength_any,
+                       const std::optional<Tensor> b_any, const std::string act, double alpha, double gain,
+                       std::optional<double> clamp) {
+  const MemoryFormat format = format_of(x_any);
+  const Tensor x = dense(x_any, format);
+  const int64_t n = x.size(0), out_h = x.size(2) + 2 * py - 2, out_w = x.size(3) + 2 * px - 2;
+  STD_TORCH_CHECK(u.scalar_type() == ScalarType::Float && u.is_contiguous() &&
+                      u.numel() == columns_of(o) * kWinogradPositions * x.size(1) * kWinogradColumns,
+                  "gankern.winograd_conv2d: u must be winograd_weight's for ", x.size(1), " -> ", o, " channels");
+  WinogradConv2dParams p{};
+  p.tiles = tiles_of(x, out_h, out_w, py, px);
+  if (n * o == 0) {
+    return torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
+  }
+  const auto scale = small(scale_any, "scale", n * x.size(1)), out_scale = small(out_scale_any, "out_scale", n * o);
+  const bool one_noise = noise_any.has_value() && noise_any->numel() == out_h * out_w;
+  const auto noise = small(noise_any, "noise", one_noise ? out_h * out_w : n * out_h * out_w);
+  const auto strength = small(strength_any, "strength", 1), b = small(b_any, "b", o);
+  Tensor y = torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
+  if (y.numel() == 0) return y;
+  p.x = images(x, format), p.y = images(y, format);
+  p.u = static_cast<const float*>(u.const_data_ptr());
+  p.scale = pointer(scale), p.out_scale = pointer(out_scale), p.noise = pointer(noise), p.b = pointer(b);
+  p.noise_stride = one_noise ? 0 : out_h * out_w;
+  p.strength = strength.has_value() ? *pointer(strength) : 1.0f;
+  p.act = activation_from(act);
+  STD_TORCH_CHECK(p.act != Activation::unknown, "gankern.winograd_conv2d: act must be the name of an activation, got '",
+                  act, "'");
+  p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
+  using namespace cpu;
+  const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t splits = std::clamp<int64_t>((2 * threads + blocks - 1) / blocks, 1, columns_of(o));
+  torch::stable::parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
+    GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end);
+  });
+  return y;
+}
+
+Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t py, int64_t px,
+                                const std::optional<Tensor> scale_any, const std::optional<Tensor> dy_scale_any) {
+  const MemoryFormat format = format_of(x_any), dy_format = format_of(dy_any);
+  const Tensor x = dense(x_any, format), dy = dense(dy_any, dy_format);
+  STD_TORCH_CHECK(x.scalar_type() == dy.scalar_type() && dy.size(0) == x.size(0) &&
+                      dy.size(2) == x.size(2) + 2 * py - 2 && dy.size(3) == x.size(3) + 2 * px - 2,
+                  "gankern.winograd_weight_gradient: dy must have the dtype of x and the shape of its convolution");
+  WinogradWeightGradientParams p{};
+  p.tiles = tiles_of(x, dy.size(2), dy.size(3), py, px);
+  const auto scale = small(scale_any, "scale", x.size(0) * x.size(1));
+  const auto dy_scale = small(dy_scale_any, "dy_scale", dy.size(0) * dy.size(1));
+  Tensor dw = torch::stable::new_empty(x, {dy.size(1), x.size(1), 3, 3}, ScalarType::Float);
+  if (x.size(0) == 0 || dw.numel() == 0) return torch::stable::zero_(dw);
+  p.x = images(x, format), p.dy = images(dy, dy_format);
+  p.scale = pointer(scale), p.dy_scale = pointer(dy_scale);
+  using namespace cpu;
+  const WinogradGradientUnits units(p);
+  Tensor partial = torch::stable::new_empty(dw, {units.count() * units.size()});
+  p.partial = static_cast<float*>(partial.mutable_data_ptr());
+  p.dw = static_cast<float*>(dw.mutable_data_ptr());
+  torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
+    GANKERN_CALL_BEST(winograd_weight_gradient, p, begin, end);
+  });
+  torch::stable::parallel_for(0, x.size(1), 1, [&](int64_t begin, int64_t end) {
+    GANKERN_CALL_BEST(winograd_weight_gradient_sum, p, begin, end);
+  });
+  return dw;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
+  m.impl("winograd_weight", TORCH_BOX(&winograd_weight));
+  m.impl("winograd_conv2d", TORCH_BOX(&winograd_conv2d));
+  m.impl("winograd_weight_gradient", TORCH_BOX(&winograd_weight_gradient));
+}
+
+}  // namespace gankern::bind
+#endif

@@ -1,0 +1,288 @@
+#include "winograd.h"
+
+#include <cstdlib>
+#include <memory>
+
+#include "winograd_gemm.h"
+#include "winograd_tiles.h"
+
+namespace gankern::cpu::GANKERN_SIMD {
+
+namespace {
+
+constexpr int64_t kPositions = kWinogradPositions;
+
+// Distances of exact powers of two would map all 36 positions to the same lines of the cache.
+constexpr int64_t kSkew = 16;
+
+int64_t rounded_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Memory of this thread, kept for its next call: fresh pages cost more than the work on them.
+float* workspace(int64_t floats) {
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  static thread_local std::unique_ptr<float, Free> memory;
+  static thread_local int64_t size = 0;
+  if (size < floats) {
+    memory.reset();
+    memory.reset(static_cast<float*>(std::aligned_alloc(64, rounded_up(floats * sizeof(float), 64))));
+    size = floats;
+  }
+  return memory.get();
+}
+
+// Calls body.template operator()<T>() for the storage type.
+template <typename Body>
+void for_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::bf16:
+      return body.template operator()<bfloat16>();
+    case DType::f16:
+      return body.template operator()<float16>();
+    default:
+      return body.template operator()<float>();
+  }
+}
+
+// What follows the convolution, on a strip [4, kStripColumns, lanes] of results.
+class Tail {
+ public:
+  explicit Tail(const WinogradConv2dParams& p)
+      : p_(p),
+        constants_(p.alpha, p.gain, p.clamp),
+        activates_(p.act != Activation::linear || p.gain != 1 || p.clamp >= 0),
+        shifts_(p.out_scale != nullptr || p.noise != nullptr || p.b != nullptr) {}
+
+  void apply(const Run& run, int64_t rows, int64_t columns, int64_t c, float* strip) const {
+    if (!shifts_ && !activates_) return;
+    const int64_t channels = std::min<int64_t>(kLanes, p_.y.c - c);
+    const Lanes scale = p_.out_scale ? Lanes::load(p_.out_scale + run.n * p_.y.c + c, 0, channels) : Lanes::fill(1);
+    const Lanes b = p_.b ? Lanes::load(p_.b + c, 0, channels) : Lanes::fill(0);
+    for (int64_t row = 0; row < rows; ++row, strip += kStripColumns * kLanes) {
+      const float* noise = p_.noise + run.n * p_.noise_stride + (run.y + row) * p_.y.w + run.x;
+      for (int64_t i = 0; shifts_ && i < columns; ++i) {
+        const Lanes shift = p_.noise ? Lanes{b.v + p_.strength * noise[i]} : b;
+        shift.plus(Lanes::load(strip + i * kLanes), scale).store(strip + i * kLanes);
+      }
+      if (activates_) activate(strip, columns * kLanes);
+    }
+  }
+
+ private:
+  template <Activation act>
+  void activate_as(float* __restrict v, int64_t n) const {
+    const BiasActConstants<float> k = constants_;
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) v[i] = gankern::bias_act<act>(v[i], k);
+  }
+
+  void activate(float* v, int64_t n) const {
+    switch (p_.act) {
+#define GANKERN_CASE(name) \
+  case Activation::name:   \
+    return activate_as<Activation::name>(v, n);
+      GANKERN_CASE(linear)
+      GANKERN_CASE(relu)
+      GANKERN_CASE(lrelu)
+      GANKERN_CASE(tanh)
+      GANKERN_CASE(sigmoid)
+      GANKERN_CASE(elu)
+      GANKERN_CASE(selu)
+      GANKERN_CASE(softplus)
+      GANKERN_CASE(swish)
+#undef GANKERN_CASE
+      default:
+        return;
+    }
+  }
+
+  const WinogradConv2dParams& p_;
+  const BiasActConstants<float> constants_;
+  const bool activates_, shifts_;
+};
+
+// A block of tiles through the whole convolution: transform, 36 products, transform back and the layer's tail.
+template <typename T>
+class Forward {
+ public:
+  explicit Forward(const WinogradConv2dParams& p, int64_t block)
+      : p_(p), tail_(p), inputs_(rounded_up(p.x.c, kLanes)) {
+    v_ = {nullptr, block * inputs_ + kSkew, 0, inputs_, inputs_};
+    m_ = {nullptr, block * kChunk + kSkew, 0, kChunk, kChunk};
+    v_.data = workspace(kPositions * (v_.position + m_.position));
+    m_.data = v_.data + kPositions * v_.position;
+  }
+
+  static constexpr int64_t kChunk = 64;  // output channels at a time
+
+  // Output channels [o_begin, o_end) of tiles [begin, end).
+  void run(int64_t begin, int64_t end, int64_t o_begin, int64_t o_end) const {
+    Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(begin, end, 0, inputs_, v_);
+    for (int64_t o = o_begin; o < o_end; o += kChunk) {
+      const int64_t outputs = std::min(kChunk, o_end - o);
+      for (int64_t k = 0; k < kPositions; ++k) {
+        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
+          const float* u = p_.u + ((o + c) * kPositions + k * kBlockColumns) * p_.x.c;
+          multiply({v_.data + k * v_.position, v_.tile, 1, u, m_.data + k * m_.position + c, m_.tile, p_.x.c, false},
+                   end - begin);
+        }
+      }
+      for_runs(p_.tiles, begin, end, [&](const Run& tiles) {
+        for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) write(tiles, o + c, m_.at(tiles.first, c));
+      });
+    }
+  }
+
+ private:
+  void write(const Run& run, int64_t o, const float* from) const {
+    using V = decltype(Lanes::v);
+    alignas(64) float strip[4 * kStripColumns * kLanes];
+    for (int64_t t = 0; t < run.count; ++t, from += m_.tile) {
+      V m[36], half[24], y[16];
+#pragma GCC unroll 36
+      for (int k = 0; k < 36; ++k) m[k] = Lanes::load(from + k * m_.position).v;
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; ++j) winograd::output<6, 6>(m + j, half + j);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) winograd::output<1, 1>(half + 6 * i, y + 4 * i);
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) Lanes{y[i]}.store(strip + (i / 4 * kStripColumns + 4 * t + i % 4) * kLanes);
+    }
+    const int64_t rows = std::min<int64_t>(4, p_.y.h - run.y), columns = std::min(4 * run.count, p_.y.w - run.x);
+    tail_.apply(run, rows, columns, o, strip);
+    write_strip<T>(p_.y, run.n, run.y, run.x, rows, columns, o, strip);
+  }
+
+  const WinogradConv2dParams& p_;
+  const Tail tail_;
+  const int64_t inputs_;
+  Transformed v_, m_;
+};
+
+// Tiles in a block. Many channels: enough to use each weight often, for it comes from far. Few: inputs and results of
+// the products stay in the second-level cache, for there is little work on each.
+int64_t tiles_in_block(const WinogradConv2dParams& p) {
+  const int64_t most = rounded_up(std::clamp<int64_t>(p.x.c * 3 / 8, 24, 66), kBlockRows);
+  const int64_t count = p.tiles.count(), blocks = (count + most - 1) / most;
+  return (count + blocks - 1) / blocks;
+}
+
+// The weight gradient of one chunk of input and output channels, summed over one group of tiles.
+template <typename T>
+class Gradient {
+ public:
+  explicit Gradient(const WinogradWeightGradientParams& p) : p_(p), units_(p) {
+    constexpr int64_t kTiles = WinogradGradientUnits::kTiles;
+    v_ = {nullptr, kTiles * units_.inputs + kSkew, 0, units_.inputs, units_.inputs};
+    d_ = {nullptr, kTiles * units_.outputs + kSkew, kTiles * kBlockColumns, kBlockColumns, kBlockColumns};
+    v_.data = workspace(kPositions * (v_.position + d_.position));
+    d_.data = v_.data + kPositions * v_.position;
+  }
+
+  void run(int64_t unit) const {
+    float* sums = p_.partial + unit * units_.size();
+    const int64_t chunk = unit % units_.per_group, group = unit / units_.per_group;
+    const int64_t i = chunk / units_.o_chunks * units_.inputs, o = chunk % units_.o_chunks * units_.outputs;
+    const int64_t count = p_.tiles.count(), last = count * (group + 1) / units_.groups;
+    bool add = false;
+    for (int64_t t = count * group / units_.groups; t < last; t += WinogradGradientUnits::kTiles, add = true) {
+      const int64_t end = std::min(t + WinogradGradientUnits::kTiles, last);
+      Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(t, end, i, units_.inputs, v_);
+      Reader<4, T>{p_.dy, p_.tiles, p_.dy_scale}.read(t, end, o, units_.outputs, d_);
+      for (int64_t k = 0; k < kPositions; ++k) {
+        float* c = sums + k * units_.inputs * units_.outputs;
+        for (int64_t column = 0; column < units_.outputs; column += kBlockColumns) {
+          const float* d = d_.data + k * d_.position + column / kBlockColumns * d_.column;
+          multiply({v_.data + k * v_.position, 1, v_.tile, d, c + column, units_.outputs, end - t, add},
+                   units_.inputs);
+        }
+      }
+    }
+  }
+
+ private:
+  const WinogradWeightGradientParams& p_;
+  const WinogradGradientUnits units_;
+  Transformed v_, d_;
+};
+
+}  // namespace
+
+void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
+  using V = decltype(Lanes::v);
+  for (int64_t o = begin * kWinogradColumns; o < end * kWinogradColumns; o += kBlockColumns) {
+    float* u = p.u + o * kPositions * p.i;
+    const int64_t outputs = std::clamp<int64_t>(p.o - o, 0, kBlockColumns);
+    alignas(64) float w[9][kBlockColumns] = {};
+    for (int64_t i = 0; i < p.i; ++i) {
+      for (int64_t c = 0; c < outputs; ++c) {
+        const float* from = p.w + 9 * (p.transposed ? i * p.o + o + c : (o + c) * p.i + i);
+        for (int k = 0; k < 9; ++k) w[k][c] = from[p.transposed ? 8 - k : k];
+      }
+      for (int c = 0; c < kBlockColumns; c += kLanes) {
+        V g[9], half[18], product[36];
+        for (int k = 0; k < 9; ++k) g[k] = Lanes::load(&w[k][c]).v;
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; ++j) winograd::weight<3, 3>(g + j, half + j);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) winograd::weight<1, 1>(half + 3 * j, product + 6 * j);
+#pragma GCC unroll 36
+        for (int k = 0; k < 36; ++k) Lanes{product[k]}.store(u + (k * p.i + i) * kBlockColumns + c);
+      }
+    }
+  }
+}
+
+int64_t winograd_conv2d_blocks(const WinogradConv2dParams& p) {
+  const int64_t block = tiles_in_block(p);
+  return (p.tiles.count() + block - 1) / block;
+}
+
+void winograd_conv2d(const WinogradConv2dParams& p, int64_t splits, int64_t begin, int64_t end) {
+  const int64_t block = tiles_in_block(p), blocks = winograd_conv2d_blocks(p);
+  const int64_t columns = (p.y.c + kWinogradColumns - 1) / kWinogradColumns;
+  for_type(p.x.dtype, [&]<typename T>() {
+    const Forward<T> forward(p, block);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = unit % blocks * block, split = unit / blocks;
+      forward.run(first, std::min(first + block, p.tiles.count()), split * columns / splits * kWinogradColumns,
+                  (split + 1) * columns / splits * kWinogradColumns);
+    }
+  });
+}
+
+void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  for_type(p.x.dtype, [&]<typename T>() {
+    const Gradient<T> gradient(p);
+    for (int64_t unit = begin; unit < end; ++unit) gradient.run(unit);
+  });
+}
+
+void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  using V = decltype(Lanes::v);
+  const WinogradGradientUnits units(p);
+  const int64_t outputs = units.outputs, position = units.inputs * outputs, group = units.per_group * units.size();
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t o = 0; o < p.dy.c; o += kLanes) {
+      const float* from = p.partial + (i / units.inputs * units.o_chunks + o / outputs) * units.size() +
+                          i % units.inputs * outputs + o % outputs;
+      V sum[36], half[18], w[9];
+      for (int k = 0; k < 36; ++k) sum[k] = Lanes::load(from + k * position).v;
+      for (int64_t g = 1; g < units.groups; ++g) {
+        for (int k = 0; k < 36; ++k) sum[k] += Lanes::load(from + g * group + k * position).v;
+      }
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; ++j) winograd::weight_transposed<6, 6>(sum + j, half + j);
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) winograd::weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
+      for (int k = 0; k < 9; ++k) {
+        for (int64_t c = 0; c < std::min<int64_t>(kLanes, p.dy.c - o); ++c) {
+          p.dw[((o + c) * p.x.c + i) * 9 + k] = w[k][c];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace gankern::cpu::GANKERN_SIMD

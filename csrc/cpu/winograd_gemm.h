@@ -1,0 +1,72 @@
+// The products of Winograd's convolution: small matrices of float in the cache, one register block at a time.
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include "vector.h"
+
+namespace gankern::cpu::GANKERN_SIMD {
+
+// A register block has so many rows, and columns of two registers: what the register file holds beside the operands.
+constexpr int kBlockRows = Vec<float>::size == 16 ? 14 : 6;
+constexpr int kBlockColumns = 2 * Vec<float>::size;
+
+// Left operand [rows, depth] with any strides; right operand [depth, kBlockColumns] dense; c [rows, kBlockColumns].
+struct Product {
+  const float* a;
+  int64_t a_row, a_depth;
+  const float* b;
+  float* c;
+  int64_t c_row;
+  int64_t depth;
+  bool add;  // c += a b, otherwise c = a b
+};
+
+// Every element is summed in the order of `depth`, whatever the number of rows in the block.
+template <int rows>
+void multiply_block(const Product& p) {
+  using V = Vec<float>;
+  V low[rows], high[rows];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) low[r] = high[r] = V::fill(0);
+  const float* a = p.a;
+  const float* b = p.b;
+  const int64_t row = p.a_row;
+  for (int64_t k = 0; k < p.depth; ++k, a += p.a_depth, b += kBlockColumns) {
+    const V b0 = V::load(b), b1 = V::load(b + V::size);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const V left = V::fill(a[r * row]);
+      low[r] = low[r].plus(left, b0);
+      high[r] = high[r].plus(left, b1);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+    float* c = p.c + r * p.c_row;
+    if (p.add) {
+      low[r].v += V::load(c).v;
+      high[r].v += V::load(c + V::size).v;
+    }
+    low[r].store(c);
+    high[r].store(c + V::size);
+  }
+}
+
+// All rows, in blocks of nearly equal height: a block of few rows would wait for its own sums.
+inline void multiply(Product p, int64_t rows) {
+  using Block = void (*)(const Product&);
+  static constexpr auto blocks = []<int... i>(std::integer_sequence<int, i...>) {
+    return std::array<Block, kBlockRows>{multiply_block<i + 1>...};
+  }(std::make_integer_sequence<int, kBlockRows>());
+  for (int64_t left = (rows + kBlockRows - 1) / kBlockRows; left > 0; --left) {
+    const int64_t height = (rows + left - 1) / left;
+    blocks[height - 1](p);
+    rows -= height;
+    p.a += height * p.a_row;
+    p.c += height * p.c_row;
+  }
+}
+
+}  // namespace gankern::cpu::GANKERN_SIMD
