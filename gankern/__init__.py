@@ -3,6 +3,7 @@
 from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
+from gankern.ops import winograd as _winograd
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conv2d_resample import conv2d_resample
@@ -12,7 +13,6 @@ from gankern.ops.noise_injection import noise_injection
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
-from gankern.ops import winograd as _winograd
 
 __version__ = "0.1.0"
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gankern import checks, dispatch, library
+from gankern import checks, convolution, dispatch, library
 from gankern.ops.bias_act import activation_funcs, bias_act
 from gankern.reference import conv2d as reference
 
@@ -207,24 +207,16 @@ def _is_channels_last(t: torch.Tensor) -> bool:
     return not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last)
 
 
-def _lacks(dtype: torch.dtype) -> bool:
-    """Whether this processor has no instructions for a 16-bit type: oneDNN then takes 5 to 100 times float32's time."""
-    if dtype == torch.bfloat16:
-        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()
-
-
-def _convolution(x: torch.Tensor, w: torch.Tensor, *sizes: Any) -> torch.Tensor:
-    """aten::convolution, in float32 where the processor cannot compute in the dtype of x."""
-    if x.device.type == "cpu" and _lacks(x.dtype):
-        return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
-    return torch.ops.aten.convolution(x, w, None, *sizes)
-
-
 def _conv2d(
     x: torch.Tensor, w: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
 ) -> torch.Tensor:
-    return _convolution(x, w, stride, padding, dilation, False, [0, 0], groups)
+    return convolution.convolution(x, w, stride, padding, dilation, False, [0, 0], groups)
+
+
+def _fake_conv2d(
+    x: torch.Tensor, w: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
+) -> torch.Tensor:
+    return torch.ops.aten.convolution(x, w, None, stride, padding, dilation, False, [0, 0], groups)
 
 
 def _setup_conv2d(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -248,7 +240,7 @@ def _conv2d_backward(ctx: Any, ops: Any, dy: torch.Tensor | None) -> tuple:
 library.define(
     "conv2d",
     "(Tensor x, Tensor w, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor",
-    fake=_conv2d,
+    fake=_fake_conv2d,
     kernel=_conv2d,
     setup_context=_setup_conv2d,
     backward=_conv2d_backward,
@@ -265,7 +257,19 @@ def _conv_transpose2d(
     dilation: list[int],
     groups: int,
 ) -> torch.Tensor:
-    return _convolution(x, w, stride, padding, dilation, True, output_padding, groups)
+    return convolution.convolution(x, w, stride, padding, dilation, True, output_padding, groups)
+
+
+def _fake_conv_transpose2d(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    stride: list[int],
+    padding: list[int],
+    output_padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    return torch.ops.aten.convolution(x, w, None, stride, padding, dilation, True, output_padding, groups)
 
 
 def _setup_conv_transpose2d(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -288,36 +292,12 @@ library.define(
     "conv_transpose2d",
     "(Tensor x, Tensor w, SymInt[] stride, SymInt[] padding, SymInt[] output_padding, SymInt[] dilation, "
     "SymInt groups) -> Tensor",
-    fake=_conv_transpose2d,
+    fake=_fake_conv_transpose2d,
     kernel=_conv_transpose2d,
     setup_context=_setup_conv_transpose2d,
     backward=_conv_transpose2d_backward,
     parameters=(1,),
 )
-
-
-def _conv2d_weight_gradient(
-    x: torch.Tensor,
-    dy: torch.Tensor,
-    shape: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    channels_last: bool,
-) -> torch.Tensor:
-    """The derivative of sum(dy * conv2d(x, w)) with respect to w."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    dtype = x.dtype
-    if x.device.type == "cpu" and _lacks(dtype):
-        x, dy = x.float(), dy.float()
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        # oneDNN's weight gradient in channels_last takes 1.3 to 3 times as long as in NCHW, the two copies included.
-        x, dy = x.contiguous(), dy.contiguous()
-    w = x.new_empty(shape).contiguous(memory_format=memory_format)  # only its shape and format are read
-    sizes = (stride, padding, dilation, False, [0, 0], groups)
-    dw = torch.ops.aten.convolution_backward(dy, x, w, None, *sizes, [False, True, False])[1]
-    return dw.to(dtype).contiguous(memory_format=memory_format)
 
 
 def _fake_weight_gradient(
@@ -360,7 +340,7 @@ library.define(
     "(Tensor x, Tensor dy, SymInt[] shape, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups, "
     "bool channels_last) -> Tensor",
     fake=_fake_weight_gradient,
-    kernel=_conv2d_weight_gradient,
+    kernel=convolution.weight_gradient,
     setup_context=_setup_weight_gradient,
     backward=_weight_gradient_backward,
 )

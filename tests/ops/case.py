@@ -44,6 +44,7 @@ class Case:
         wrt: The tensors that have a gradient, where they are given.
         kernel: The op whose kernels do the work, where it is not `op` itself.
         third: Whether its derivatives are checked to third order.
+        of_largest: Error in float32 that its algorithm promises to stay below, as a share of the largest value.
     """
 
     op: str
@@ -57,6 +58,7 @@ class Case:
     wrt: tuple[str, ...] = ("x", "b")
     kernel: str = ""
     third: bool = False
+    of_largest: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel", self.kernel or self.op)

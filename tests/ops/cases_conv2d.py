@@ -24,7 +24,8 @@ def _conv2d(
         return {"weight": w, "bias": b}
 
     wrt = ("input", "weight", "bias")
-    return Case(op, what, shape, tensors, options, core, "input", ("input",), wrt, kernel="conv2d")
+    images, winograd = ("input",), 2e-5
+    return Case(op, what, shape, tensors, options, core, "input", images, wrt, kernel="conv2d", of_largest=winograd)
 
 
 CASES = [
@@ -38,6 +39,9 @@ CASES = [
     _conv2d("dilated", (1, 2, 6, 6), (2, 2, 3, 2), dilation=[1, 3], padding=1),
     _conv2d("empty_batch", (0, 3, 4, 4), (2, 3, 3, 3), padding=1, act="lrelu"),
     _conv2d("larger", (2, 17, 13, 11), (19, 17, 3, 3), padding=1, act="lrelu"),
+    _conv2d("3x3-of_many_tiles", (1, 33, 15, 17), (35, 33, 3, 3), core=True, padding=1),
+    _conv2d("3x3-of_many_tiles-padding_2_0", (3, 32, 9, 14), (40, 32, 3, 3), padding=[2, 0], act="lrelu"),
+    _conv2d("transposed-3x3-of_many_tiles", (2, 40, 11, 12), (40, 33, 3, 3), padding=1),
     _conv2d("transposed-3x3-stride_2", (1, 3, 4, 3), (3, 2, 3, 3), core=True, stride=2),
     _conv2d("transposed-output_padding", (1, 2, 3, 3), (2, 2, 3, 3), stride=2, padding=1, output_padding=[1, 0]),
     _conv2d("transposed-groups-tanh", (1, 4, 3, 3), (4, 2, 2, 2), stride=2, groups=2, act="tanh"),
