@@ -3,15 +3,18 @@
 from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
+from gankern.ops.adain import adain
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
-from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.pixel_norm import normalize_2nd_moment, pixel_norm
+from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __version__ = "0.1.0"
 __all__ = [
+    "adain",
     "bias_act",
     "conv2d_resample",
     "downsample2d",
@@ -21,7 +24,9 @@ __all__ = [
     "minibatch_stddev",
     "modulated_conv2d",
     "normalize_2nd_moment",
+    "pixel_norm",
     "setup_filter",
+    "style_epilogue",
     "upfirdn2d",
     "upsample2d",
     "use_backend",
