@@ -35,7 +35,7 @@ CASES = [
     _pixel_norm("latent", (67, 129)),
     _pixel_norm("vector", (11,), dim=0),
     _pixel_norm("five_dimensions", (2, 3, 2, 2, 3)),
-    _pixel_norm("one_channel", (3, 1, 5, 5)),
+    _pixel_norm("one_channel", (3, 1, 5, 5), eps=1e-2),
     _pixel_norm("one_pixel", (2, 5, 1, 1)),
     _pixel_norm("empty_batch", (0, 4, 3, 3)),
     _pixel_norm("no_pixels", (2, 4, 0, 3)),
