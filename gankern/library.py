@@ -84,6 +84,7 @@ def _attach_autograd(
             output = op(*inputs)
         ctx.set_materialize_grads(False)
         ctx.parameters = parameters
+        ctx.is_tensor = [isinstance(a, torch.Tensor) for a in inputs]
         setup_context(ctx, inputs, output)
         return output
 
@@ -159,7 +160,7 @@ def wanted(ctx: Any, i: int) -> bool:
         return False
     if i not in ctx.parameters:
         return True
-    node = ctx.next_functions[i][0]
+    node = ctx.next_functions[sum(ctx.is_tensor[:i])][0]  # it has no entry for what is None or a number
     if node is None or "AccumulateGrad" in node.name():
         return not _inputs_only
     try:
