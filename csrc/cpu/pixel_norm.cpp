@@ -12,13 +12,6 @@ constexpr int sums_of(int order) {
   return order == 0 ? 1 : order == 1 ? 2 : 4;
 }
 
-template <int order, typename A>
-GANKERN_HD void products(A x, A dy, A ddx, A* to) {
-  to[0] = x * x;
-  if constexpr (order >= 1) to[1] = x * dy;
-  if constexpr (order == 2) to[2] = x * ddx, to[3] = dy * ddx;
-}
-
 // The results at one element, from the inputs and the coefficients there.
 template <int order, typename T, typename A>
 GANKERN_HD void write(T* first, T* second, A x, A dy, A ddx, const PixelNormCoefficients<A>& k) {
@@ -56,9 +49,10 @@ struct PixelNorm {
       A s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
       for (int64_t i = block; i < end; ++i) {
-        A each[4] = {};
-        products<order>(load(x[i]), load(dy[i]), load(ddx[i]), each);
-        s0 += each[0], s1 += each[1], s2 += each[2], s3 += each[3];
+        const A a = load(x[i]);
+        s0 += a * a;
+        if constexpr (order >= 1) s1 += a * load(dy[i]);
+        if constexpr (order == 2) s2 += a * load(ddx[i]), s3 += load(dy[i]) * load(ddx[i]);
       }
       total[0] += s0, total[1] += s1, total[2] += s2, total[3] += s3;
     }
@@ -101,15 +95,20 @@ struct PixelNorm {
     const T* __restrict ddx = in[2] + at;
 #pragma omp simd
     for (int64_t i = 0; i < w; ++i) {
-      const A a = load(x[i]), g = load(dy[i]), h = load(ddx[i]);
-      A each[4];
-      products<order>(a, g, h, each);
+      const A a = load(x[i]);
       buffer[i] = a;
-      if constexpr (order >= 1) buffer[size + i] = g;
-      if constexpr (order == 2) buffer[2 * size + i] = h;
-      sum[i] += each[0];
-      if constexpr (order >= 1) sum[w + i] += each[1];
-      if constexpr (order == 2) sum[2 * w + i] += each[2], sum[3 * w + i] += each[3];
+      sum[i] += a * a;
+      if constexpr (order >= 1) {
+        const A g = load(dy[i]);
+        buffer[size + i] = g;
+        sum[w + i] += a * g;
+        if constexpr (order == 2) {
+          const A h = load(ddx[i]);
+          buffer[2 * size + i] = h;
+          sum[2 * w + i] += a * h;
+          sum[3 * w + i] += g * h;
+        }
+      }
     }
   }
 

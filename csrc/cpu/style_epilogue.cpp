@@ -103,9 +103,10 @@ struct Unit {
     }
   }
 
-  GANKERN_HD A noise_at(const A* row, int64_t i) const { return row[planes ? i : 0]; }
-  GANKERN_HD A preactivation(T x, const A* row, int64_t i) const {
-    return load(x) + (strength[i] * noise_at(row, i) + b[i]);
+  // `one` is row[0], read before the loop over the lanes: in the loop it would keep that from being vectorised.
+  GANKERN_HD static A noise_at(const A* row, A one, int64_t i) { return planes ? row[i] : one; }
+  GANKERN_HD A preactivation(T x, A noise_here, int64_t i) const {
+    return load(x) + (strength[i] * noise_here + b[i]);
   }
   GANKERN_HD A slope(A u) const { return u > A(0) ? positive : negative; }
   GANKERN_HD A normalised(A u, int64_t i) const { return (u * slope(u) - mean[i]) * rstd[i]; }
@@ -129,9 +130,10 @@ struct Unit {
     const T* __restrict x = static_cast<const T*>(p.x);
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t r) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
-            const A u = preactivation(x[from + i], row, i), a = u * slope(u);
+            const A u = preactivation(x[from + i], noise_at(row, one, i), i), a = u * slope(u);
             values[r][i] = a;
             sum[i] += a;
           }
@@ -183,9 +185,10 @@ struct Unit {
     T* __restrict y = static_cast<T*>(p.out[0]);
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
-            const A u = preactivation(x[from + i], row, i);
+            const A u = preactivation(x[from + i], noise_at(row, one, i), i);
             store(y[from + i], (u * slope(u) - mean[i]) * k[i] + shift[i]);
           }
         },
@@ -199,11 +202,12 @@ struct Unit {
     Sums<2, A> sums;
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
             const A g = load(dy[from + i]);
             sums.block[0][i] += g;
-            sums.block[1][i] += g * normalised(preactivation(x[from + i], row, i), i);
+            sums.block[1][i] += g * normalised(preactivation(x[from + i], noise_at(row, one, i), i), i);
           }
         },
         [&](int64_t, auto w) { sums.end_block(w); });
@@ -219,13 +223,14 @@ struct Unit {
     Sums<2, A> totals;
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
-            const A u = preactivation(x[from + i], row, i), z = normalised(u, i);
+            const A u = preactivation(x[from + i], noise_at(row, one, i), i), z = normalised(u, i);
             const A d = slope(u) * k[i] * (load(dy[from + i]) - mean_dy[i] - z * mean_dy_z[i]);
             store(dx[from + i], d);
             totals.block[0][i] += d;
-            totals.block[1][i] += d * noise_at(row, i);
+            totals.block[1][i] += d * noise_at(row, one, i);
           }
         },
         [&](int64_t, auto w) { totals.end_block(w); });
@@ -240,9 +245,10 @@ struct Unit {
     Sums<5, A> sums;
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
-            const A u = preactivation(x[from + i], row, i), z = normalised(u, i);
+            const A u = preactivation(x[from + i], noise_at(row, one, i), i), z = normalised(u, i);
             const A g = load(dy[from + i]), h = load(ddx[from + i]) * slope(u);
             sums.block[0][i] += g;
             sums.block[1][i] += g * z;
@@ -269,15 +275,16 @@ struct Unit {
     Sums<2, A> totals;
     for_rows(
         [&](int64_t from, const A* row, auto w, int64_t) {
+          const A one = row[0];
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
-            const A u = preactivation(x[from + i], row, i), z = normalised(u, i), s = slope(u);
+            const A u = preactivation(x[from + i], noise_at(row, one, i), i), z = normalised(u, i), s = slope(u);
             const A h = load(ddx[from + i]) * s - mean_h[i], g = load(dy[from + i]) - mean_dy[i];
             store(ddy[from + i], k[i] * h + ddy_z[i] * z + ddshift[i]);
             const A d = s * (x_dy[i] * g + x_h[i] * h + x_z[i] * z);
             store(dx[from + i], d);
             totals.block[0][i] += d;
-            totals.block[1][i] += d * noise_at(row, i);
+            totals.block[1][i] += d * noise_at(row, one, i);
           }
         },
         [&](int64_t, auto w) { totals.end_block(w); });
