@@ -18,6 +18,8 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.pixel_norm import pixel_norm
+from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -33,9 +35,21 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_pixel_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return pixel_norm(x, eps=0.1, backend=backend)
+
+
+def _run_style_epilogue(x: torch.Tensor, backend: str) -> torch.Tensor:
+    noise = torch.linspace(-1, 1, x[0, 0].numel()).to(x).reshape(x.shape[2:])
+    scale = torch.linspace(0.5, 2, x[:, :, 0, 0].numel()).to(x).reshape(x.shape[:2])
+    return style_epilogue(x, noise, b=scale[0], scale=scale, shift=scale, backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "upfirdn2d": _run_upfirdn2d,
+    "pixel_norm": _run_pixel_norm,
+    "style_epilogue": _run_style_epilogue,
 }
 
 

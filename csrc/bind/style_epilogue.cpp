@@ -35,7 +35,7 @@ struct Call {
   const char* op;
   StyleEpilogueParams p{};
   ScalarType dtype, accumulate;
-  Tensor like;          // the first output: contiguous or channels_last, as all that the kernels read and write
+  Tensor like;         // the first output: contiguous or channels_last, as all that the kernels read and write
   bool other = false;  // whether x has another memory format
   std::vector<Tensor> kept;
 
@@ -138,8 +138,8 @@ std::tuple<Tensor, Tensor, Tensor> style_epilogue(const Tensor x, const Optional
 using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Five style_epilogue_backward(const Tensor dy, const Tensor x, const Optional noise, const Optional strength,
-                             const Optional b, const Optional scale, const Tensor mean, const Tensor rstd,
-                             double alpha, double gain, double eps, bool sums) {
+                             const Optional b, const Optional scale, const Tensor mean, const Tensor rstd, double alpha,
+                             double gain, double eps, bool sums) {
   Call call("style_epilogue_backward", x, alpha, gain, eps);
   call.p.dy = call.image(dy);
   call.tail(noise, strength, b, scale);
@@ -152,10 +152,10 @@ Five style_epilogue_backward(const Tensor dy, const Tensor x, const Optional noi
   return {call.finished(dx, x), dscale, dshift, total, noise_total};
 }
 
-Five style_epilogue_backward_backward(const Tensor ddx, const Optional ddscale, const Optional ddshift,
-                                      const Tensor dy, const Tensor x, const Optional noise, const Optional strength,
-                                      const Optional b, const Optional scale, const Tensor mean, const Tensor rstd,
-                                      double alpha, double gain, double eps, bool sums) {
+Five style_epilogue_backward_backward(const Tensor ddx, const Optional ddscale, const Optional ddshift, const Tensor dy,
+                                      const Tensor x, const Optional noise, const Optional strength, const Optional b,
+                                      const Optional scale, const Tensor mean, const Tensor rstd, double alpha,
+                                      double gain, double eps, bool sums) {
   Call call("style_epilogue_backward_backward", x, alpha, gain, eps);
   call.p.ddx = call.image(ddx);
   call.p.dy = call.image(dy);

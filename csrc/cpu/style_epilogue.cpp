@@ -1,5 +1,6 @@
 #include "style_epilogue.h"
 
+#include <initializer_list>
 #include <type_traits>
 
 namespace gankern::cpu::GANKERN_SIMD {
@@ -32,6 +33,7 @@ struct Unit {
   int64_t first;   // index [images, channels] of the first lane's channel
   int64_t at;      // of the first element
   int64_t width;   // lanes
+  int64_t number;  // channels
   int64_t stride;  // of a row
   int64_t rows;    // full ones
   int64_t tail;    // lanes of one more row
@@ -47,6 +49,7 @@ struct Unit {
     first = image * p.channels + channel;
     at = planes ? first * p.pixels : image * p.pixels * p.channels + channel;
     width = planes ? std::min(p.pixels, kLanes) : std::min(p.channels - channel, kLanes);
+    number = planes ? 1 : width;
     stride = planes ? kLanes : p.channels;
     rows = planes ? p.pixels / kLanes : p.pixels;
     tail = planes ? p.pixels % kLanes : 0;
@@ -55,27 +58,35 @@ struct Unit {
       noise = static_cast<const A*>(p.noise) + (p.noise_each ? image * p.pixels : 0);
       noise_step = planes ? kLanes : 1;
     }
-    for (int64_t i = 0; i < width; ++i) {
-      const int64_t c = channel + (planes ? 0 : i);
+    for (int64_t i = 0; i < number; ++i) {
+      const int64_t c = channel + i;
       strength[i] = p.strength != nullptr ? static_cast<const A*>(p.strength)[p.strength_each ? c : 0] : A(1);
       b[i] = p.b != nullptr ? static_cast<const A*>(p.b)[c] : A(0);
     }
+    spread({strength, b});
   }
 
-  // values[images, channels] at lane i
-  A of_lane(const void* values, int64_t i, A otherwise) const {
-    return values != nullptr ? static_cast<const A*>(values)[first + (planes ? 0 : i)] : otherwise;
+  // In a plane, gives every lane what its channel has.
+  void spread(std::initializer_list<A*> values) const {
+    if (!planes) return;
+    for (A* lane : values) std::fill(lane + 1, lane + width, lane[0]);
+  }
+
+  // values[images, channels] of channel i
+  A of_channel(const void* values, int64_t i, A otherwise) const {
+    return values != nullptr ? static_cast<const A*>(values)[first + i] : otherwise;
   }
 
   void read_statistics() {
-    for (int64_t i = 0; i < width; ++i) mean[i] = of_lane(p.mean, i, 0), rstd[i] = of_lane(p.rstd, i, 0);
+    for (int64_t i = 0; i < number; ++i) mean[i] = of_channel(p.mean, i, 0), rstd[i] = of_channel(p.rstd, i, 0);
+    spread({mean, rstd});
   }
 
   // Writes one number per channel to values[images, channels], if it is wanted.
-  void write_lanes(void* values, const double* from) const {
+  void write(void* values, const double* from) const {
     if (values == nullptr) return;
     A* to = static_cast<A*>(values) + first;
-    for (int64_t i = 0; i < (planes ? 1 : width); ++i) to[i] = A(from[i]);
+    for (int64_t i = 0; i < number; ++i) to[i] = A(from[i]);
   }
 
   // row(index, noise, width, number in the block) for every row, end_block(number of rows, width) after each block.
@@ -95,30 +106,29 @@ struct Unit {
   template <typename Row, typename End, typename Width>
   void full_rows(const Row& row, const End& end_block, Width w) const {
     for (int64_t block = 0; block < rows; block += kRows) {
-      const int64_t number = std::min(kRows, rows - block);
-      for (int64_t r = 0; r < number; ++r) {
+      const int64_t in_block = std::min(kRows, rows - block);
+      for (int64_t r = 0; r < in_block; ++r) {
         row(at + (block + r) * stride, noise + (block + r) * noise_step, w, r);
       }
-      end_block(number, w);
+      end_block(in_block, w);
     }
   }
 
   // `one` is row[0], read before the loop over the lanes: in the loop it would keep that from being vectorised.
   GANKERN_HD static A noise_at(const A* row, A one, int64_t i) { return planes ? row[i] : one; }
-  GANKERN_HD A preactivation(T x, A noise_here, int64_t i) const {
-    return load(x) + (strength[i] * noise_here + b[i]);
-  }
+  GANKERN_HD A preactivation(T x, A noise_here, int64_t i) const { return load(x) + (strength[i] * noise_here + b[i]); }
   GANKERN_HD A slope(A u) const { return u > A(0) ? positive : negative; }
   GANKERN_HD A normalised(A u, int64_t i) const { return (u * slope(u) - mean[i]) * rstd[i]; }
 
   // In a plane all lanes are one sum.
-  template <int number>
-  void join(Sums<number, A>& sums) const {
+  template <int count>
+  void join(Sums<count, A>& sums) const {
     if (!planes) return;
     for (auto& total : sums.total) {
       double all = 0;
+#pragma omp simd reduction(+ : all)
       for (int64_t i = 0; i < width; ++i) all += total[i];
-      std::fill(total, total + width, all);
+      total[0] = all;
     }
   }
 
@@ -138,49 +148,54 @@ struct Unit {
             sum[i] += a;
           }
         },
-        [&](int64_t number, auto w) {
+        [&](int64_t in_block, auto w) {
           A own[kLanes], square[kLanes] = {};
 #pragma omp simd
-          for (int64_t i = 0; i < w; ++i) own[i] = sum[i] / A(number), sum[i] = 0;
-          for (int64_t r = 0; r < number; ++r) {
+          for (int64_t i = 0; i < w; ++i) own[i] = sum[i] / A(in_block), sum[i] = 0;
+          for (int64_t r = 0; r < in_block; ++r) {
 #pragma omp simd
             for (int64_t i = 0; i < w; ++i) square[i] += (values[r][i] - own[i]) * (values[r][i] - own[i]);
           }
-          const double part = double(number) / (before + double(number));
+          const double part = double(in_block) / (before + double(in_block));
 #pragma omp simd
           for (int64_t i = 0; i < w; ++i) {
             const double off = double(own[i]) - means[i];
             means[i] += off * part;
             squares[i] += double(square[i]) + off * off * before * part;
           }
-          before += double(number);
+          before += double(in_block);
         });
     if (planes) join_lanes(means, squares);
     double r[kLanes];
-    for (int64_t i = 0; i < width; ++i) {
+    for (int64_t i = 0; i < number; ++i) {
       r[i] = 1 / std::sqrt(squares[i] / double(p.pixels) + p.eps);
       mean[i] = A(means[i]), rstd[i] = A(r[i]);
     }
-    write_lanes(p.mean, means);
-    write_lanes(p.rstd, r);
+    spread({mean, rstd});
+    write(p.mean, means);
+    write(p.rstd, r);
   }
 
   void join_lanes(double* means, double* squares) const {
     double mean_of_all = 0, square = 0;
+#pragma omp simd reduction(+ : mean_of_all)
     for (int64_t i = 0; i < width; ++i) mean_of_all += means[i] * double(rows + (i < tail));
     mean_of_all /= double(p.pixels);
+#pragma omp simd reduction(+ : square)
     for (int64_t i = 0; i < width; ++i) {
       const double off = means[i] - mean_of_all;
       square += squares[i] + off * off * double(rows + (i < tail));
     }
-    std::fill(means, means + width, mean_of_all);
-    std::fill(squares, squares + width, square);
+    means[0] = mean_of_all, squares[0] = square;
   }
 
   void forward() {
     find_statistics();
     A k[kLanes], shift[kLanes];
-    for (int64_t i = 0; i < width; ++i) k[i] = of_lane(p.scale, i, 1) * rstd[i], shift[i] = of_lane(p.shift, i, 0);
+    for (int64_t i = 0; i < number; ++i) {
+      k[i] = of_channel(p.scale, i, 1) * rstd[i], shift[i] = of_channel(p.shift, i, 0);
+    }
+    spread({k, shift});
     const T* __restrict x = static_cast<const T*>(p.x);
     T* __restrict y = static_cast<T*>(p.out[0]);
     for_rows(
@@ -212,13 +227,14 @@ struct Unit {
         },
         [&](int64_t, auto w) { sums.end_block(w); });
     join(sums);
-    write_lanes(p.dshift, sums.total[0]);
-    write_lanes(p.dscale, sums.total[1]);
+    write(p.dshift, sums.total[0]);
+    write(p.dscale, sums.total[1]);
     A k[kLanes], mean_dy[kLanes], mean_dy_z[kLanes];
-    for (int64_t i = 0; i < width; ++i) {
-      const StyleEpilogueBackward c(of_lane(p.scale, i, 1), rstd[i], sums.total[0][i], sums.total[1][i], p.pixels);
+    for (int64_t i = 0; i < number; ++i) {
+      const StyleEpilogueBackward c(of_channel(p.scale, i, 1), rstd[i], sums.total[0][i], sums.total[1][i], p.pixels);
       k[i] = A(c.k), mean_dy[i] = A(c.mean_dy), mean_dy_z[i] = A(c.mean_dy_z);
     }
+    spread({k, mean_dy, mean_dy_z});
     T* __restrict dx = static_cast<T*>(p.out[0]);
     Sums<2, A> totals;
     for_rows(
@@ -259,17 +275,20 @@ struct Unit {
         },
         [&](int64_t, auto w) { sums.end_block(w); });
     join(sums);
-    A k[kLanes], mean_dy[kLanes], mean_h[kLanes], ddy_z[kLanes], ddshift[kLanes], x_dy[kLanes], x_h[kLanes], x_z[kLanes];
+    A k[kLanes], mean_dy[kLanes], mean_h[kLanes], ddy_z[kLanes], ddshift[kLanes], x_dy[kLanes], x_h[kLanes],
+        x_z[kLanes];
     double grad_scale[kLanes];
-    for (int64_t i = 0; i < width; ++i) {
+    for (int64_t i = 0; i < number; ++i) {
       double own[5];
       for (int s = 0; s < 5; ++s) own[s] = sums.total[s][i];
-      const StyleEpilogueBackwardBackward c(of_lane(p.scale, i, 1), rstd[i], of_lane(p.ddscale, i, 0), own, p.pixels);
+      const StyleEpilogueBackwardBackward c(of_channel(p.scale, i, 1), rstd[i], of_channel(p.ddscale, i, 0), own,
+                                            p.pixels);
       k[i] = A(c.k), mean_dy[i] = A(c.mean_dy), mean_h[i] = A(c.mean_h), ddy_z[i] = A(c.ddy_z);
-      ddshift[i] = of_lane(p.ddshift, i, 0), x_dy[i] = A(c.x_dy), x_h[i] = A(c.x_h), x_z[i] = A(c.x_z);
+      ddshift[i] = of_channel(p.ddshift, i, 0), x_dy[i] = A(c.x_dy), x_h[i] = A(c.x_h), x_z[i] = A(c.x_z);
       grad_scale[i] = c.grad_scale;
     }
-    write_lanes(p.dscale, grad_scale);
+    spread({k, mean_dy, mean_h, ddy_z, ddshift, x_dy, x_h, x_z});
+    write(p.dscale, grad_scale);
     T* __restrict ddy = static_cast<T*>(p.out[0]);
     T* __restrict dx = static_cast<T*>(p.out[1]);
     Sums<2, A> totals;
@@ -293,8 +312,8 @@ struct Unit {
 
   void write_totals(Sums<2, A>& totals) const {
     join(totals);
-    write_lanes(p.total, totals.total[0]);
-    write_lanes(p.noise_total, totals.total[1]);
+    write(p.total, totals.total[0]);
+    write(p.noise_total, totals.total[1]);
   }
 };
 

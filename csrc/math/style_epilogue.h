@@ -14,18 +14,18 @@ struct StyleEpilogueParams {
   const void* x;
   const void* dy;
   const void* ddx;
-  const void* noise;                    // [1 or images, pixels]
-  const void* strength;                 // [1 or channels]
-  const void* b;                        // [channels]
-  const void *scale, *shift;            // [images, channels], like all that follow
-  const void *ddscale, *ddshift;        // gradients to dscale and dshift
-  void *mean, *rstd;                    // written by order 0
-  void *dscale, *dshift;                // of order 1; the gradient to scale of order 2
-  void *total, *noise_total;            // sums over the pixels of the gradient to x, and of its product with the noise
-  void* out[2];                         // y | dx | ddy and the gradient to x
+  const void* noise;              // [1 or images, pixels]
+  const void* strength;           // [1 or channels]
+  const void* b;                  // [channels]
+  const void *scale, *shift;      // [images, channels], like all that follow
+  const void *ddscale, *ddshift;  // gradients to dscale and dshift
+  void *mean, *rstd;              // written by order 0
+  void *dscale, *dshift;          // of order 1; the gradient to scale of order 2
+  void *total, *noise_total;      // sums over the pixels of the gradient to x, and of its product with the noise
+  void* out[2];                   // y | dx | ddy and the gradient to x
   int64_t images, channels, pixels;
   bool channels_last;
-  bool noise_each, strength_each;       // one per image, one per channel
+  bool noise_each, strength_each;  // one per image, one per channel
   double alpha, gain, eps;
 };
 

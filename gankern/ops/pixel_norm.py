@@ -104,7 +104,7 @@ library.define(
 
 
 def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
-    def function(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def function(*tensors: Any) -> tuple[torch.Tensor, ...]:
         return reference.pixel_norm_backward_backward(*tensors, ctx.dim, ctx.eps)
 
     return *library.differentiate(function, ctx.saved_tensors, gradients), None, None

@@ -62,9 +62,7 @@ def style_epilogue(
     noise = noise[None, None] if noise is not None and noise.ndim == 2 else noise
     chosen = dispatch.choose("style_epilogue", x.device.type, backend)
     if chosen == "eager":
-        return reference.style_epilogue(
-            x, noise, strength, b, scale, shift, act, alpha, float(gain), float(eps)
-        )
+        return reference.style_epilogue(x, noise, strength, b, scale, shift, act, alpha, float(gain), float(eps))
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     tensors = (None if t is None else t.to(dtype) for t in (noise, strength, b, scale, shift))
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act]
@@ -172,7 +170,7 @@ def _backward_backward(
     ddnoise_sum: torch.Tensor | None,
 ) -> tuple:
     """x stands for all of x + strength * noise + b, and mean and rstd for functions of it."""
-    dy, x, noise, strength, b, scale, mean, rstd = ctx.saved_tensors
+    _, x, noise, strength, *_ = ctx.saved_tensors
     if all(t is None for t in (ddx, ddscale, ddshift, ddtotal, ddnoise_sum)):
         return (None,) * 12
     ddx = torch.zeros_like(x) if ddx is None else ddx
@@ -219,7 +217,7 @@ library.define(
 
 
 def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
-    def function(*tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    def function(*tensors: Any) -> tuple[torch.Tensor, ...]:
         return reference.style_epilogue_backward_backward(*tensors, *ctx.options, ctx.sums)
 
     *tensors, _, _ = ctx.saved_tensors

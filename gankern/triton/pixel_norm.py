@@ -132,7 +132,7 @@ def pixel_norm_kernel(
     if ORDER == 2:
         of_dy = -cube * tl.sum(xh, axis=1) * n
         of_x = 3.0 * of_ddx * of_dy / r - cube * tl.sum(gh, axis=1) * n
-    for block in range(0, BLOCKS):
+    for block in range(BLOCKS):
         further = at + block * CHANNELS * inner
         mask = (position < positions)[:, None] & (c + block * CHANNELS < channels)[None, :]
         if BLOCKS > 1:

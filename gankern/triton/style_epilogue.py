@@ -1,7 +1,7 @@
 """style_epilogue as Triton kernels.
 
-Each op is two launches over the same programs. A program has some channels of one image and one of their splits, a share
-of the pixels; it reads tiles [pixels, channels], whose layout is only a pair of strides. The first launch writes
+Each op is two launches over the same programs. A program has some channels of one image and one of their splits, a
+share of the pixels; it reads tiles [pixels, channels], whose layout is only a pair of strides. The first launch writes
 sums for every split, the second joins those of its channels and writes the result. No atomics, so two runs agree.
 """
 
@@ -59,7 +59,7 @@ def style_epilogue(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """y, and mean and 1 / sqrt(var + eps) [N, C]; arguments as in `gankern.style_epilogue`, all given."""
     mean, rstd = _sums_of(x), _sums_of(x)
-    (y,) = _launch(0, (x, None, None), (noise, strength, b), (scale, shift, None), (mean, rstd), (alpha, gain, eps))[0]
+    (y,) = _launch(0, x, (None, None), (noise, strength, b), (scale, shift, None), (mean, rstd), (alpha, gain, eps))[0]
     return y, mean, rstd
 
 
@@ -79,7 +79,7 @@ def style_epilogue_backward(
 ) -> tuple[torch.Tensor, ...]:
     """dx, dscale, dshift, and with `sums` the sums over the pixels [N, C] of dx and of dx * noise."""
     results, dscale, dshift, totals = _launch(
-        1, (x, dy, None), (noise, strength, b), (scale, None, None), (mean, rstd), (alpha, gain, eps), sums
+        1, x, (dy, None), (noise, strength, b), (scale, None, None), (mean, rstd), (alpha, gain, eps), sums
     )
     return *results, dscale, dshift, *totals
 
@@ -103,7 +103,7 @@ def style_epilogue_backward_backward(
 ) -> tuple[torch.Tensor, ...]:
     """The gradients of <ddx, dx> + <ddscale, dscale> + <ddshift, dshift> to dy, x and scale, and sums as above."""
     results, grad_scale, _, totals = _launch(
-        2, (x, dy, ddx), (noise, strength, b), (scale, ddshift, ddscale), (mean, rstd), (alpha, gain, eps), sums
+        2, x, (dy, ddx), (noise, strength, b), (scale, ddshift, ddscale), (mean, rstd), (alpha, gain, eps), sums
     )
     return *results, grad_scale, *totals
 
@@ -115,7 +115,8 @@ def _sums_of(x: torch.Tensor, *before: int) -> torch.Tensor:
 
 def _launch(
     order: int,
-    images: Tensors,
+    x: torch.Tensor,
+    gradients: Tensors,
     tail: Tensors,
     styles: Tensors,
     statistics: tuple[torch.Tensor, torch.Tensor],
@@ -123,9 +124,7 @@ def _launch(
     sums: bool = False,
 ) -> Any:
     """(results, dscale, dshift, totals); `styles` is scale, shift or ddshift, ddscale."""
-    x, noise = images[0], tail[0]
-    if x is None:
-        raise ValueError("gankern.style_epilogue: x must be a torch.Tensor, got None")
+    noise = tail[0]
     like = torch.empty_like(x, dtype=_written_as(x))
     if not (like.is_contiguous() or like.is_contiguous(memory_format=torch.channels_last)):
         like = torch.empty_like(like, memory_format=torch.contiguous_format)
@@ -138,7 +137,7 @@ def _launch(
     grid = Grid.of(like)
     partial = _sums_of(x, SUMS[order], grid.splits)
     total = _sums_of(x, 2, grid.splits) if sums else None
-    inputs = [None if t is None else _laid_out_as(t, like) for t in images]
+    inputs = [None if t is None else _laid_out_as(t, like) for t in (x, *gradients)]
     parameters = [None if t is None else t.contiguous() for t in (*tail, *styles)]
     sizes = (
         n * c,
