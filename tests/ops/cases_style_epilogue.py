@@ -11,13 +11,14 @@ from case import Arguments, Case
 IMAGE = (2, 3, 5, 4)
 INTERPRETED = {
     "test_equals_the_float64_reference": "fp32",
-    "test_errs_at_most_twice_as_much_as_eager": "bf16 and (everything or adain)",
-    "test_gradients_stay_on_the_backend": None,
-    "test_strides_change_nothing": "everything and (channels_last or window)",
+    "test_errs_at_most_twice_as_much_as_eager": "bf16 and everything",
+    "test_derivatives_are_right_to_second_order": "tiny",
+    "test_gradients_stay_on_the_backend": "everything",
+    "test_strides_change_nothing": "everything and channels_last",
     "test_an_expanded_gradient": "everything and over_pixels",
     "test_functorch": "everything",
 }
-TOO_LARGE = "4x70"
+TOO_LARGE = "4x70 or 2x131"
 
 ALL = ("noise", "strength", "b", "scale", "shift")
 NOISE = {"plane": lambda n, h, w: (h, w), "shared": lambda n, h, w: (1, 1, h, w), "each": lambda n, h, w: (n, 1, h, w)}
@@ -67,6 +68,7 @@ CASES = [
     _style("float32_parameters", (2, 3, 8, 9), float32=True),
     _style("several_blocks", (2, 3, 37, 41)),
     _style("several_blocks", (2, 131, 12, 4)),
+    _style("tiny", (1, 2, 2, 2), eps=0.1),
     _style("empty_batch", (0, 3, 4, 4)),
     _adain("scale_and_shift", IMAGE, core=True),
     _adain("scale", (2, 3, 4, 4), ("scale",)),
