@@ -4,18 +4,21 @@ from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops import winograd as _winograd
+from gankern.ops.adain import adain
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.noise_injection import noise_injection
-from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.styled_bias_act import styled_bias_act
+from gankern.ops.pixel_norm import normalize_2nd_moment, pixel_norm
+from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __version__ = "0.1.0"
 __all__ = [
+    "adain",
     "bias_act",
     "conv2d",
     "conv2d_resample",
@@ -29,8 +32,10 @@ __all__ = [
     "no_weight_gradients",
     "noise_injection",
     "normalize_2nd_moment",
+    "pixel_norm",
     "setup_filter",
     "styled_bias_act",
+    "style_epilogue",
     "upfirdn2d",
     "upsample2d",
     "use_backend",

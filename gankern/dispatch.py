@@ -25,6 +25,8 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
     "styled_bias_act": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
 }
 OPS = tuple(ORDER)
 COMPOSED = ("conv2d",)  # their native kernels are compositions of torch's: there is nothing to build

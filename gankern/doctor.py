@@ -20,6 +20,8 @@ from gankern import dispatch
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d
 from gankern.ops.styled_bias_act import styled_bias_act
+from gankern.ops.pixel_norm import pixel_norm
+from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -45,6 +47,14 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_conv2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     weight = torch.linspace(-1, 1, 5 * x.shape[1] * 9).to(x).reshape(5, x.shape[1], 3, 3)
     return conv2d(x, weight, padding=1, act="swish", backend=backend)
+def _run_pixel_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return pixel_norm(x, eps=1, backend=backend)  # a small one makes the square of the result constant
+
+
+def _run_style_epilogue(x: torch.Tensor, backend: str) -> torch.Tensor:
+    noise = torch.linspace(-1, 1, x[0, 0].numel()).to(x).reshape(x.shape[2:])
+    scale = torch.linspace(0.5, 2, x[:, :, 0, 0].numel()).to(x).reshape(x.shape[:2])
+    return style_epilogue(x, noise, b=scale[0], scale=scale, shift=scale, eps=1, backend=backend)
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
@@ -52,6 +62,8 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "conv2d": _run_conv2d,
     "styled_bias_act": _run_styled_bias_act,
     "upfirdn2d": _run_upfirdn2d,
+    "pixel_norm": _run_pixel_norm,
+    "style_epilogue": _run_style_epilogue,
 }
 
 
@@ -159,11 +171,11 @@ def _table(report: dict[str, Any]) -> str:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {text}" for key, text in value.items() if text)
         lines.append(f"{name:9s} {value or 'none'}")
-    lines += ["", f"{'op':12s} {'backend':8s} {'device':7s} status"]
+    lines += ["", f"{'op':14s} {'backend':8s} {'device':7s} status"]
     for row in report["backends"]:
         status = row["status"] if row["status"] != "missing" else "-"
         reason = f": {row['reason']}" if row["reason"] else ""
-        lines.append(f"{row['op']:12s} {row['backend']:8s} {row['device']:7s} {status}{reason}")
+        lines.append(f"{row['op']:14s} {row['backend']:8s} {row['device']:7s} {status}{reason}")
     return "\n".join(lines)
 
 

@@ -117,6 +117,35 @@ def _attach_autograd(
     library.impl(name, autograd, "Autograd")
 
 
+def differentiate(
+    function: Callable[..., Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor | None],
+    gradients: Sequence[torch.Tensor | None],
+) -> list[torch.Tensor | None]:
+    """The gradients of a function in plain PyTorch, for the derivative of the last op that has kernels.
+
+    Args:
+        function: of `inputs`, each a tensor or None; what it does, autograd can follow.
+        gradients: of its results; None for zero.
+
+    Returns:
+        One gradient per input, or None; differentiable where the inputs are and gradients are recorded.
+    """
+    recording = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: an input may depend on another one, which must not count here.
+        own = [t if t is None else t.view_as(t) if recording and t.requires_grad else t.detach() for t in inputs]
+        own = [t if t is None or t.requires_grad else t.requires_grad_() for t in own]
+        pairs = [(y, g) for y, g in zip(function(*own), gradients, strict=True) if g is not None and y.requires_grad]
+        wrt = [t for t in own if t is not None]
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in pairs], wrt, [g for _, g in pairs], create_graph=recording, allow_unused=True
+            )
+        )
+    return [None if t is None else next(found) for t in own]
+
+
 @contextmanager
 def inputs_only() -> Iterator[None]:
     """Backward passes inside compute no gradients of leaf parameters through gankern's ops.

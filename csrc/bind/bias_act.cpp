@@ -15,23 +15,6 @@ namespace gankern::bind {
 
 namespace {
 
-// Dense memory of any permutation as [outer, channels, inner]: what varies slower and faster than `dim`.
-struct Split {
-  int64_t outer = 1, channels = 1, inner = 1;
-
-  Split(const Tensor& t, int64_t dim) {
-    channels = t.size(dim);
-    for (int64_t d = 0; d < t.dim(); ++d) {
-      if (d == dim || t.size(d) == 1) continue;
-      (t.stride(d) > t.stride(dim) ? outer : inner) *= t.size(d);
-    }
-    if (channels == 1) {  // its stride says nothing
-      outer *= inner;
-      inner = 1;
-    }
-  }
-};
-
 Split split_without_bias(const Tensor& t) {
   Split all(t, 0);
   all.outer *= all.channels * all.inner;

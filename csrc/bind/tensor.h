@@ -59,6 +59,23 @@ inline Tensor laid_out_as(const Tensor& t, const Tensor& like) {
   return copy;
 }
 
+// Dense memory of any permutation as [outer, channels, inner]: what varies slower and faster than `dim`.
+struct Split {
+  int64_t outer = 1, channels = 1, inner = 1;
+
+  Split(const Tensor& t, int64_t dim) {
+    channels = t.size(dim);
+    for (int64_t d = 0; d < t.dim(); ++d) {
+      if (d == dim || t.size(d) == 1) continue;
+      (t.stride(d) > t.stride(dim) ? outer : inner) *= t.size(d);
+    }
+    if (channels == 1) {  // its stride says nothing
+      outer *= inner;
+      inner = 1;
+    }
+  }
+};
+
 #ifdef USE_CUDA
 inline cudaStream_t current_stream(const Tensor& t) {
   void* stream = nullptr;

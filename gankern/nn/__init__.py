@@ -1,5 +1,6 @@
 """Modules: they own the parameters and call the ops."""
 
+from gankern.nn.adain import AdaIN
 from gankern.nn.conv import EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
@@ -14,3 +15,6 @@ __all__ = [
     "NoiseInjection",
     "StyledConv",
 ]
+from gankern.nn.pixel_norm import PixelNorm
+
+__all__ = ["AdaIN", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "PixelNorm"]
