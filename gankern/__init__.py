@@ -4,6 +4,7 @@ from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
+from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
@@ -13,6 +14,7 @@ from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2
 __version__ = "0.1.0"
 __all__ = [
     "bias_act",
+    "conditional_batch_norm",
     "conv2d_resample",
     "downsample2d",
     "explain",

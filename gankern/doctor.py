@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -28,6 +29,11 @@ def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     return bias_act(x, b, act="swish", clamp=2, backend=backend)
 
 
+def _run_conditional_batch_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
+    gain = torch.linspace(0.5, 1.5, x.shape[1]).to(x)
+    return conditional_batch_norm(x, gain, gain - 1, act="relu", up=2, backend=backend)
+
+
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     f = setup_filter([1, 3, 3, 1], device=x.device)
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
@@ -35,6 +41,7 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "conditional_batch_norm": _run_conditional_batch_norm,
     "upfirdn2d": _run_upfirdn2d,
 }
 
