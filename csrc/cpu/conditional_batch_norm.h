@@ -5,16 +5,17 @@
 #include "../math/conditional_batch_norm.h"
 #include "simd.h"
 
-// Work units [begin, end) of BatchNormUnits(p).count: a channel of all images (NCHW), or some rows of one image with all
-// channels (channels_last). What a unit sums up does not depend on the threads.
+// Work units [begin, end) of BatchNormUnits(p).count: a channel of all images (NCHW), or some rows of one image with
+// all channels (channels_last). What a unit sums up does not depend on the threads.
 //
 // batch_norm_moments: partial[unit] = mean, sum of squared deviations: [2] (NCHW) or [2][C].
 // batch_norm_sums: NCHW: sums[k][n][c]; channels_last: partial sums[unit][k][c].
-GANKERN_DECLARE_PER_LEVEL(
-    void batch_norm_moments(const BatchNormParams& p, double* partial, int64_t begin, int64_t end);
-    void batch_norm_normalise(const BatchNormParams& p, int64_t begin, int64_t end);
-    void batch_norm_sums(const BatchNormBackwardParams& p, double* sums, int64_t begin, int64_t end);
-    void batch_norm_combine(const BatchNormBackwardParams& p, int64_t begin, int64_t end))
+GANKERN_DECLARE_PER_LEVEL(void batch_norm_moments(const BatchNormParams& p, double* partial, int64_t begin,
+                                                  int64_t end);
+                          void batch_norm_normalise(const BatchNormParams& p, int64_t begin, int64_t end);
+                          void batch_norm_sums(const BatchNormBackwardParams& p, double* sums, int64_t begin,
+                                               int64_t end);
+                          void batch_norm_combine(const BatchNormBackwardParams& p, int64_t begin, int64_t end))
 
 namespace gankern::cpu {
 

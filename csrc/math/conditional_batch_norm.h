@@ -27,7 +27,7 @@ struct BatchNormBackwardParams : BatchNormParams {
   const void *ddx, *ddgain, *ddbias;  // as x, [N, C], [N, C]; second order only
   void* grad_x;                       // dx in first order
   void* grad_dy;                      // second order only
-  double* means;                // [first order: 2, second: 7][C], see BatchNormMean; zero in evaluation
+  double* means;                      // [first order: 2, second: 7][C], see BatchNormMean; zero in evaluation
 };
 
 // sums[k][n][c] over the pixels
@@ -69,8 +69,7 @@ BatchNormCoefficients<A> batch_norm_second_order(double gain, double rstd, doubl
   const double e_h = -rstd * mean(kMeanGainGX), e_g = p - rstd * mean(kMeanHX) * gain;
   const double mean_e = e_h * mean(kMeanH) + mean(kMeanPG) - rstd * mean(kMeanHX) * mean(kMeanGainG);
   const double mean_ex = e_h * mean(kMeanHX) + mean(kMeanPGX) - rstd * mean(kMeanHX) * mean(kMeanGainGX);
-  const double of_rstd =
-      mean(kMeanGainGH) - mean(kMeanH) * mean(kMeanGainG) - mean(kMeanHX) * mean(kMeanGainGX);
+  const double of_rstd = mean(kMeanGainGH) - mean(kMeanH) * mean(kMeanGainG) - mean(kMeanHX) * mean(kMeanGainGX);
   return {A(rstd * e_g),
           A(rstd * e_h),
           A(-rstd * rstd * (mean_ex + rstd * of_rstd)),

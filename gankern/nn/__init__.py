@@ -1,7 +1,8 @@
 """Modules: they own the parameters and call the ops."""
 
+from gankern.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from gankern.nn.conv import EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
 
-__all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]
+__all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]

@@ -56,7 +56,8 @@ def conditional_batch_norm(
             negative, or there is but one value per channel to normalise.
         RuntimeError: the backend was forced and cannot run.
 
-    Gradients: x, gain and bias, to any order; in training through the batch's statistics and across `group`.
+    Gradients: x, gain and bias, to any order; in training through the batch's statistics and across `group`. Eager in
+        training without a group: to second order, for beyond it torch's own batch norm is wrong.
     Backends: native (CPU), triton, eager. Statistics and arithmetic in float32 for 16-bit types.
     Source: Dumoulin et al., "A Learned Representation for Artistic Style", 2017; de Vries et al., "Modulating early
         visual processing by language", 2017; as in Brock et al., "Large Scale GAN Training for High Fidelity Natural
@@ -66,21 +67,22 @@ def conditional_batch_norm(
     chosen = dispatch.choose(OP, x.device.type, backend)
     total = _total(x)
     gain, bias = (t.to(total).expand(x.shape[:2]) for t in (gain, bias))
-    mean, var = (None, None) if training or running_mean is None else (running_mean.to(total), running_var.to(total))
+    mean = None if training or running_mean is None else running_mean.to(total)
+    var = None if training or running_var is None else running_var.to(total)
     relu, eps = act == "relu", float(eps)
-    group = None if mean is not None else group
-    count: Any = x.shape[0] * x.shape[2] * x.shape[3]
+    group = group if training else None
     if chosen == "eager":
         y, mean, var = reference.conditional_batch_norm(x, gain, bias, mean, var, eps, relu, up, group)
     else:
-        ops, name = library.ops(chosen), ""
+        ops, name = library.ops(chosen), "" if group is None else group.group_name
+        count: Any = x.shape[0] * x.shape[2] * x.shape[3]
         if group is not None:
-            name = group.group_name
             mean, var, count = _moments_over(ops, x, name)
         y, statistics = ops.conditional_batch_norm(x, gain, bias, mean, var, eps, relu, up, training, name)
         if training and running_mean is not None:
             mean, var = statistics[0], statistics[2] * (count / (count - 1))
-    if training and running_mean is not None and running_var is not None and x.shape[0] > 0:
+    is_empty = x.shape[0] == 0 and group is None
+    if training and not is_empty and running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             running_var.lerp_(var.to(running_var.dtype), momentum)
@@ -146,7 +148,8 @@ def _moments_over(ops: Any, x: torch.Tensor, group: str) -> tuple[torch.Tensor, 
     return mean.to(_total(x)), var.to(_total(x)), sums[2, 0].to(_total(x))
 
 
-def _resolve(group: str) -> dist.ProcessGroup:
+def _resolve(group: Any) -> dist.ProcessGroup:
+    """The group of this name; an op takes numbers, strings and tensors only."""
     return dist.distributed_c10d._resolve_process_group(group)
 
 
@@ -312,7 +315,7 @@ def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
         )
         mean, var = (None, None) if ctx.training else (statistics[0], statistics[2])
         group = _resolve(ctx.group) if ctx.group else None
-        y, *_ = reference.conditional_batch_norm(x, gain, bias, mean, var, ctx.eps, ctx.relu, ctx.up, group)
+        y, *_ = reference.conditional_batch_norm(x, gain, bias, mean, var, ctx.eps, ctx.relu, ctx.up, group, True)
         inputs = (x, gain, bias)
         first = torch.autograd.grad(y, inputs, dy, create_graph=True)
         cotangents = (ddx, ddgain, ddbias)

@@ -19,23 +19,25 @@ def conditional_batch_norm(
     relu: bool,
     up: int,
     group: dist.ProcessGroup | None,
+    exact: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns y, and the mean and the unbiased variance that a running average takes up.
 
     Args:
         gain, bias: [N, C], in float32 or wider.
         mean, var: [C], those to use; None takes those of the batch, over all processes of `group`.
+        exact: Whether derivatives beyond the second are to be right too; those of torch's batch norm are not.
     """
     if mean is not None and var is not None:  # two numbers per channel: one pass over x
         scale = gain * (var + eps).rsqrt()
         y = _affine(x, scale, bias - mean * scale)
     else:
         total = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if group is None:
+        if group is None and not exact:
             mean, var = (torch.zeros([x.shape[1]], dtype=total, device=x.device) for _ in range(2))
             x = F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps)  # fills mean and var
         else:
-            x, mean, var = _normalised_over(group, x, eps)
+            x, mean, var = _normalised(x, eps, group)
         y = _affine(x, gain, bias)
     if relu:
         y = y.relu_()
@@ -48,8 +50,8 @@ def _affine(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.
     return torch.addcmul(shift, x, scale)
 
 
-def _normalised_over(
-    group: dist.ProcessGroup, x: torch.Tensor, eps: float
+def _normalised(
+    x: torch.Tensor, eps: float, group: dist.ProcessGroup | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(x - mean) * rstd, the mean and the unbiased variance over the batches of all processes."""
     values = x if x.dtype == torch.float64 else x.float()
@@ -62,9 +64,9 @@ def _normalised_over(
     return y.to(x.dtype), mean.detach(), m2.detach() / (count - 1)
 
 
-def all_reduce(t: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+def all_reduce(t: torch.Tensor, group: dist.ProcessGroup | None) -> torch.Tensor:
     """The sum of every process's t; differentiable to any order, if every process differentiates."""
-    return _AllReduce.apply(t, group)
+    return t if group is None else _AllReduce.apply(t, group)
 
 
 class _AllReduce(torch.autograd.Function):

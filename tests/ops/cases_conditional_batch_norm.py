@@ -23,13 +23,15 @@ def _batch_norm(what: str, shape: tuple[int, ...], core: bool = False, affine: s
         known = {} if options.get("training", True) else {"running_mean": mean, "running_var": var}
         return {"gain": gain, "bias": bias, **known}
 
-    return Case("conditional_batch_norm", what, shape, tensors, options, core, wrt=("x", "gain", "bias"))
+    wrt, third = ("x", "gain", "bias"), what.startswith("third")
+    return Case("conditional_batch_norm", what, shape, tensors, options, core, wrt=wrt, third=third)
 
 
 CASES = [
     _batch_norm("plain", IMAGE),
     _batch_norm("relu", IMAGE, core=True, act="relu"),
     _batch_norm("up", IMAGE, up=2),
+    _batch_norm("third-eval", (1, 2, 2, 2), affine="per_channel", training=False, up=2),
     _batch_norm("relu-up", (2, 3, 3, 5), core=True, act="relu", up=2),
     _batch_norm("eval", IMAGE, training=False, act="relu"),
     _batch_norm("eval-up", (2, 3, 3, 5), core=True, training=False, act="relu", up=2),
@@ -54,3 +56,11 @@ def random_case(rng: random.Random, name: str) -> Case:
 
 
 TOO_LARGE = "2x21x15x37 or 3x65x17x16"
+INTERPRETED = {
+    "test_equals_the_float64_reference": "fp32 and (relu or eval or one_pixel or empty)",
+    "test_errs_at_most_twice_as_much_as_eager": "bf16 and relu-up",
+    "test_gradients_stay_on_the_backend": "relu-up",
+    "test_strides_change_nothing": "relu-up and channels_last",
+    "test_an_expanded_gradient": "relu-up and over_pixels",
+    "test_functorch": "eval",
+}
