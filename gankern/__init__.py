@@ -7,6 +7,7 @@ from gankern.ops import winograd as _winograd
 from gankern.ops.adain import adain
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
+from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
@@ -21,6 +22,7 @@ __all__ = [
     "adain",
     "bias_act",
     "conv2d",
+    "conditional_batch_norm",
     "conv2d_resample",
     "conv_transpose2d",
     "downsample2d",

@@ -27,6 +27,7 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "conditional_batch_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
 }
 OPS = tuple(ORDER)
 COMPOSED = ("conv2d",)  # their native kernels are compositions of torch's: there is nothing to build

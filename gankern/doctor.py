@@ -22,6 +22,7 @@ from gankern.ops.conv2d import conv2d
 from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.pixel_norm import pixel_norm
 from gankern.ops.style_epilogue import style_epilogue
+from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -37,6 +38,9 @@ def _run_styled_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     scale, noise = torch.linspace(0.5, 2, n * c).to(x).reshape(n, c), torch.linspace(-2, 2, h * w).to(x).reshape(h, w)
     strength, b = torch.full([], 0.5).to(x), torch.linspace(-1, 1, c).to(x)
     return styled_bias_act(x, scale, noise, strength, b, act="lrelu", clamp=2, backend=backend)
+def _run_conditional_batch_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
+    gain = torch.linspace(0.5, 1.5, x.shape[1]).to(x)
+    return conditional_batch_norm(x, gain, gain - 1, act="relu", up=2, backend=backend)
 
 
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -61,6 +65,7 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "conv2d": _run_conv2d,
     "styled_bias_act": _run_styled_bias_act,
+    "conditional_batch_norm": _run_conditional_batch_norm,
     "upfirdn2d": _run_upfirdn2d,
     "pixel_norm": _run_pixel_norm,
     "style_epilogue": _run_style_epilogue,

@@ -7,6 +7,7 @@ gradient of that gradient, stay on the backend of the forward pass.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,8 @@ def define(
     setup_context: Callable[[Any, tuple, Any], None],
     backward: Callable[..., Any],
     parameters: Sequence[int] = (),
-    kernel: Callable[..., Any] | None = None,
+    module: str | None = None,
+    composite: Callable[..., Any] | None = None,
 ) -> None:
     """Defines one op for the kernel backends.
 
@@ -45,26 +47,26 @@ def define(
         backward: (ctx, ops, *gradients) -> one gradient or None per input; `ops` is the namespace of the forward.
         parameters: positions of inputs that are leaf parameters in a network, whose gradient a gradient penalty
             does not want. `backward` asks `wanted(ctx, i)` before it computes one.
-        kernel: the native kernel on the CPU and on CUDA, where it is a composition of torch's own; else they are
-            registered in C++, and Triton's beside them.
+        module: of `gankern.triton` with the kernel; the part of `name` before "_backward" if None.
+        composite: (ops, *inputs) -> the result, for an op that has no kernels of its own but calls those of others
+            and must be differentiated as a whole.
     """
     for namespace, library in LIBRARIES.items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
         _attach_autograd(library, namespace, name, setup_context, backward, parameters)
-    if kernel is None:
-        _attach_triton(name)
-        return
-    for device in ("CPU", "CUDA"):
-        LIBRARIES["gankern"].impl(name, kernel, device)
+        if composite is not None:
+            for device in ("CPU", "CUDA"):
+                library.impl(name, functools.partial(composite, getattr(torch.ops, namespace)), device)
+    if composite is None:
+        _attach_triton(name, module or name.split("_backward")[0])
 
 
-def _attach_triton(name: str) -> None:
-    """Registers `gankern.triton.<op>.<name>`, imported at its first call; on the CPU only in Triton's interpreter."""
-    module = f"gankern.triton.{name.split('_backward')[0]}"
+def _attach_triton(name: str, module: str) -> None:
+    """Registers `gankern.triton.<module>.<name>`, imported at its first call; on the CPU only in the interpreter."""
 
     def launch(*inputs: Any) -> Any:
-        return getattr(importlib.import_module(module), name)(*inputs)
+        return getattr(importlib.import_module(f"gankern.triton.{module}"), name)(*inputs)
 
     for device in ("CUDA", "CPU") if os.environ.get("TRITON_INTERPRET") == "1" else ("CUDA",):
         LIBRARIES["gankern_triton"].impl(name, launch, device)

@@ -1,6 +1,7 @@
 """Modules: they own the parameters and call the ops."""
 
 from gankern.nn.adain import AdaIN
+from gankern.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from gankern.nn.conv import EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
@@ -18,3 +19,4 @@ __all__ = [
 from gankern.nn.pixel_norm import PixelNorm
 
 __all__ = ["AdaIN", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "PixelNorm"]
+__all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]

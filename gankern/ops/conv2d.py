@@ -208,7 +208,7 @@ def _is_channels_last(t: torch.Tensor) -> bool:
 
 
 def _conv2d(
-    x: torch.Tensor, w: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
+    ops: Any, x: torch.Tensor, w: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
 ) -> torch.Tensor:
     return convolution.convolution(x, w, stride, padding, dilation, False, [0, 0], groups)
 
@@ -241,7 +241,7 @@ library.define(
     "conv2d",
     "(Tensor x, Tensor w, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor",
     fake=_fake_conv2d,
-    kernel=_conv2d,
+    composite=_conv2d,
     setup_context=_setup_conv2d,
     backward=_conv2d_backward,
     parameters=(1,),
@@ -249,6 +249,7 @@ library.define(
 
 
 def _conv_transpose2d(
+    ops: Any,
     x: torch.Tensor,
     w: torch.Tensor,
     stride: list[int],
@@ -293,7 +294,7 @@ library.define(
     "(Tensor x, Tensor w, SymInt[] stride, SymInt[] padding, SymInt[] output_padding, SymInt[] dilation, "
     "SymInt groups) -> Tensor",
     fake=_fake_conv_transpose2d,
-    kernel=_conv_transpose2d,
+    composite=_conv_transpose2d,
     setup_context=_setup_conv_transpose2d,
     backward=_conv_transpose2d_backward,
     parameters=(1,),
@@ -340,7 +341,7 @@ library.define(
     "(Tensor x, Tensor dy, SymInt[] shape, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups, "
     "bool channels_last) -> Tensor",
     fake=_fake_weight_gradient,
-    kernel=convolution.weight_gradient,
+    composite=lambda ops, *inputs: convolution.weight_gradient(*inputs),
     setup_context=_setup_weight_gradient,
     backward=_weight_gradient_backward,
 )
