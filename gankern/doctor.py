@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -33,9 +34,14 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return minibatch_stddev(x, group_size=2, num_channels=4, backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "upfirdn2d": _run_upfirdn2d,
+    "minibatch_stddev": _run_minibatch_stddev,
 }
 
 
