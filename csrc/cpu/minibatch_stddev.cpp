@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vector.h"
+
 namespace gankern::cpu::GANKERN_SIMD {
 
 namespace {
@@ -30,36 +32,49 @@ void for_runs(const MinibatchStddevParams& p, int64_t unit, const Body& body) {
   }
 }
 
-// The mean over a group, and 1 / sqrt(variance + eps), of each element of a run.
+// The mean over a group, and the deviation sqrt(variance + eps), of each element of a run.
 template <typename T>
 struct Spread {
   using A = arithmetic_t<T>;
-  A mean[kBlock], inverse[kBlock];
+  using V = Vec<A>;
+  A mean[kBlock], deviation[kBlock];
 
   Spread(const MinibatchStddevParams& p, const Run& run) {
-    A* __restrict m = mean;
-    A* __restrict s = inverse;
-    std::fill(m, m + run.count, A(0));
-    std::fill(s, s + run.count, A(0));
-    const T* x = static_cast<const T*>(p.x) + run.at;
-    for (int64_t k = 0; k < p.members; ++k) {
-      const T* __restrict from = x + p.sample(run.group, k) * p.size();
-#pragma omp simd
-      for (int64_t i = 0; i < run.count; ++i) m[i] += load(from[i]);
-    }
-    const A of_mean = A(1) / A(p.members), of_square = A(1 / p.divisor);
-#pragma omp simd
-    for (int64_t i = 0; i < run.count; ++i) m[i] *= of_mean;
-    for (int64_t k = 0; k < p.members; ++k) {
-      const T* __restrict from = x + p.sample(run.group, k) * p.size();
-#pragma omp simd
-      for (int64_t i = 0; i < run.count; ++i) {
-        const A d = load(from[i]) - m[i];
-        s[i] += d * d;
+    const T* x = static_cast<const T*>(p.x) + p.sample(run.group, 0) * p.size() + run.at;
+    const int64_t step = (p.contiguous ? 1 : p.groups) * p.size();
+    const V of_mean = V::fill(A(1) / A(p.members));
+    for (int64_t i = 0; i < run.count; i += V::size) {
+      const int64_t count = run.count - i;
+      if (count >= V::size) {
+        lanes(p.members, of_mean, i, [&](int64_t k) { return V::load(x + k * step + i); }, kBlock);
+      } else {
+        lanes(p.members, of_mean, i, [&](int64_t k) { return V::load(x + k * step + i, 0, count); }, count);
       }
     }
+    A* __restrict s = deviation;
+    const A of_square = A(1 / p.divisor);
 #pragma omp simd
-    for (int64_t i = 0; i < run.count; ++i) s[i] = A(1) / std::sqrt(s[i] * of_square + A(kStddevEps));
+    for (int64_t i = 0; i < run.count; ++i) s[i] = std::sqrt(s[i] * of_square + A(kStddevEps));
+  }
+
+ private:
+  template <typename Load>
+  void lanes(int64_t members, V of_mean, int64_t i, const Load& load, int64_t count) {
+    V sum = load(0);
+    for (int64_t k = 1; k < members; ++k) sum.v += load(k).v;
+    const V m{sum.v * of_mean.v};
+    V squares = V::fill(A(0));
+    for (int64_t k = 0; k < members; ++k) {
+      const V d{load(k).v - m.v};
+      squares = squares.plus(d, d);
+    }
+    if (count >= V::size) {
+      m.store(mean + i);
+      squares.store(deviation + i);
+    } else {
+      m.store(mean + i, 0, count);
+      squares.store(deviation + i, 0, count);
+    }
   }
 };
 
@@ -73,7 +88,7 @@ void forward(const MinibatchStddevParams& p, double* partial, int64_t begin, int
       const Spread<T> spread(p, run);
       A sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t i = 0; i < run.count; ++i) sum += A(1) / spread.inverse[i];
+      for (int64_t i = 0; i < run.count; ++i) sum += spread.deviation[i];
       sums[run.channel] += sum;
       for (int64_t k = 0; k < p.members; ++k) {
         const int64_t sample = p.sample(run.group, k);
@@ -119,6 +134,9 @@ void backward(const MinibatchStddevParams& p, const double* statistic, int64_t b
     for_runs(p, unit, [&](const Run& run) {
       const Spread<T> spread(p, run);
       const A gradient = A(statistic[run.group * p.channels + run.channel] / p.divisor);
+      A slope[kBlock];
+#pragma omp simd
+      for (int64_t i = 0; i < run.count; ++i) slope[i] = gradient / spread.deviation[i];
       for (int64_t k = 0; k < p.members; ++k) {
         const int64_t sample = p.sample(run.group, k);
         const T* __restrict x = static_cast<const T*>(p.x) + sample * p.size() + run.at;
@@ -126,7 +144,7 @@ void backward(const MinibatchStddevParams& p, const double* statistic, int64_t b
         T* __restrict dx = static_cast<T*>(p.dx) + sample * p.size() + run.at;
 #pragma omp simd
         for (int64_t i = 0; i < run.count; ++i) {
-          store(dx[i], load(dy[i]) + gradient * spread.inverse[i] * (load(x[i]) - spread.mean[i]));
+          store(dx[i], load(dy[i]) + slope[i] * (load(x[i]) - spread.mean[i]));
         }
       }
     });
@@ -147,7 +165,7 @@ void backward_backward(const MinibatchStddevParams& p, const double* statistic, 
     for_runs(p, unit, [&](const Run& run) {
       const Spread<T> spread(p, run);
       const A gradient = A(statistic[run.group * p.channels + run.channel] / p.divisor);
-      A ddx_mean[kBlock] = {}, q[kBlock] = {};
+      A ddx_mean[kBlock] = {}, q[kBlock] = {}, slope[kBlock];
       for (int64_t k = 0; k < p.members; ++k) {
         const int64_t sample = p.sample(run.group, k), at = sample * p.size() + run.at;
         const T* __restrict x = static_cast<const T*>(p.x) + at;
@@ -164,8 +182,10 @@ void backward_backward(const MinibatchStddevParams& p, const double* statistic, 
       A sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int64_t i = 0; i < run.count; ++i) {
-        sum += q[i] * spread.inverse[i] * of_square;
-        q[i] *= spread.inverse[i] * spread.inverse[i] * of_square;
+        const A inverse = A(1) / spread.deviation[i];
+        sum += q[i] * inverse * of_square;
+        q[i] *= inverse * inverse * of_square;
+        slope[i] = gradient * inverse;
       }
       sums[run.channel] += sum;
       for (int64_t k = 0; k < p.members; ++k) {
@@ -176,7 +196,7 @@ void backward_backward(const MinibatchStddevParams& p, const double* statistic, 
 #pragma omp simd
         for (int64_t i = 0; i < run.count; ++i) {
           const A curved = load(ddx[i]) - ddx_mean[i] - (load(x[i]) - spread.mean[i]) * q[i];
-          store(grad_x[i], gradient * spread.inverse[i] * curved);
+          store(grad_x[i], slope[i] * curved);
         }
       }
     });
