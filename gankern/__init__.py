@@ -8,6 +8,7 @@ from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "modulated_conv2d",
     "normalize_2nd_moment",
     "setup_filter",
+    "spectral_norm_batched",
     "upfirdn2d",
     "upsample2d",
     "use_backend",

@@ -24,6 +24,7 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "minibatch_stddev": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
 

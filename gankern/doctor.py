@@ -19,6 +19,7 @@ import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
 from gankern.ops.minibatch_stddev import minibatch_stddev
+from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -38,10 +39,16 @@ def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
     return minibatch_stddev(x, group_size=2, num_channels=4, backend=backend)
 
 
+def _run_spectral_norm_batched(x: torch.Tensor, backend: str) -> torch.Tensor:
+    u = torch.linspace(-1, 1, x.shape[0] + 1)[1:].to(x)
+    return spectral_norm_batched([x], [u], num_iters=3, backend=backend)[0]
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "upfirdn2d": _run_upfirdn2d,
     "minibatch_stddev": _run_minibatch_stddev,
+    "spectral_norm_batched": _run_spectral_norm_batched,
 }
 
 
