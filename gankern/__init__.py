@@ -5,9 +5,11 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.ema_update import ema_update
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.sanitize_gradients import sanitize_gradients
 from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
@@ -16,12 +18,14 @@ __all__ = [
     "bias_act",
     "conv2d_resample",
     "downsample2d",
+    "ema_update",
     "explain",
     "filter2d",
     "inputs_only",
     "minibatch_stddev",
     "modulated_conv2d",
     "normalize_2nd_moment",
+    "sanitize_gradients",
     "setup_filter",
     "spectral_norm_batched",
     "upfirdn2d",

@@ -36,7 +36,8 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 
 def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
-    return minibatch_stddev(x, group_size=2, num_channels=4, backend=backend)
+    x = x.reshape(8, 2, 9, 7)  # with two members the second derivative all but cancels
+    return minibatch_stddev(x, group_size=4, num_channels=2, backend=backend)
 
 
 def _run_spectral_norm_batched(x: torch.Tensor, backend: str) -> torch.Tensor:

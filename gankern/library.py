@@ -124,7 +124,7 @@ def _attach_autograd_to_lists(
     derivative: Callable[..., Any],
     parameters: Sequence[int],
 ) -> None:
-    """The same for an op with lists of tensors, which a torch.autograd.Function does not look into: it gets them flat."""
+    """The same for an op with lists of tensors, which a torch.autograd.Function gets flat, for it looks into none."""
     op = getattr(getattr(torch.ops, namespace), name).default
     own_ops = getattr(torch.ops, namespace)
 

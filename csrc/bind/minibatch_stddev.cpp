@@ -106,9 +106,7 @@ Tensor minibatch_stddev(const Tensor x_any, int64_t group_size, int64_t num_chan
   p.y = y.mutable_data_ptr();
   using namespace cpu;
   std::vector<double> partial(p.groups * stddev_chunks(p) * p.channels);
-  for_units(p, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(minibatch_stddev, p, partial.data(), begin, end);
-  });
+  for_units(p, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(minibatch_stddev, p, partial.data(), begin, end); });
   append(p, total(p, partial, 1 / p.count()));
   return y;
 }

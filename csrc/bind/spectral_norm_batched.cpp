@@ -66,8 +66,8 @@ struct Types {
         accumulate(is_double ? ScalarType::Double : ScalarType::Float) {}
 
   void check(const char* op, const char* argument, const Tensor& t, int64_t n) const {
-    STD_TORCH_CHECK(t.numel() == n && t.is_contiguous() && t.scalar_type() == accumulate, "gankern.", op, ": ", argument,
-                    " must be contiguous, of ", n, " elements, float64 for float64 and else float32");
+    STD_TORCH_CHECK(t.numel() == n && t.is_contiguous() && t.scalar_type() == accumulate, "gankern.", op, ": ",
+                    argument, " must be contiguous, of ", n, " elements, float64 for float64 and else float32");
   }
   double read(const Tensor& t, size_t i) const {
     return is_double ? static_cast<const double*>(t.const_data_ptr())[i]

@@ -15,13 +15,13 @@ struct MinibatchStddevParams {
   int64_t groups, members, channels;  // N / g, g, F
   int64_t outer, inner, pixels, row;
   int64_t appended, appended_channel, appended_pixel;
-  bool contiguous;   // the members of a group are neighbours
-  double divisor;    // of the sum of squares: g, or g - 1 if unbiased
+  bool contiguous;  // the members of a group are neighbours
+  double divisor;   // of the sum of squares: g, or g - 1 if unbiased
   const void* x;
-  const void* ddx;   // of the second derivative
-  const void* dy;    // of the derivatives
-  void* dx;          // or the gradient of x in the second derivative
-  void* y;           // or the gradient of dy in the second derivative
+  const void* ddx;  // of the second derivative
+  const void* dy;   // of the derivatives
+  void* dx;         // or the gradient of x in the second derivative
+  void* y;          // or the gradient of dy in the second derivative
 
   GANKERN_HD int64_t sample(int64_t group, int64_t member) const {
     return contiguous ? group * members + member : member * groups + group;

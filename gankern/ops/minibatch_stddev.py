@@ -190,16 +190,22 @@ def _setup_second_context(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
     """Differentiates the reference three times, which is right to every order; nothing in training comes here."""
+    given = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    if not given:
+        return (None,) * 7
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         ddx, dy, x = (t if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors)
         y = reference.minibatch_stddev(x, *ctx.options)
         (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
         outputs = torch.autograd.grad(dx, (dy, x), ddx, create_graph=True)
-        given = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        outputs, gradients = [outputs[i] for i in given], [gradients[i] for i in given]
-        options = {"create_graph": create_graph, "allow_unused": True}
-        results = torch.autograd.grad(outputs, (ddx, dy, x), gradients, **options) if given else (None,) * 3
+        results = torch.autograd.grad(
+            [outputs[i] for i in given],
+            (ddx, dy, x),
+            [gradients[i] for i in given],
+            create_graph=create_graph,
+            allow_unused=True,
+        )
     return *results, None, None, None, None
 
 

@@ -27,7 +27,7 @@ def spectral_norm_batched(
     sigmas: Tensors | None = None,
     backend: str | None = None,
 ) -> list[torch.Tensor]:
-    """Divides each weight, seen as a matrix W [O, K], by sigma = u^T W v, its largest singular value by power iteration.
+    """Divides each weight, a matrix W [O, K], by its largest singular value sigma = u^T W v, by power iteration.
 
     One iteration is v = n(W^T u), u = n(W v) with n(a) = a / max(|a|, eps), for order='u' in the reverse order.
     In training num_iters of them run, and u (and v where there is a buffer for it) are written back, in place.
@@ -101,9 +101,7 @@ def _back(y: torch.Tensor, weight: torch.Tensor, dim: int, by_pixel: bool) -> to
     return y.movedim(0, dim) if dim != 0 else y
 
 
-def _check(
-    weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], order: Any, sigmas: Any
-) -> None:
+def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], order: Any, sigmas: Any) -> None:
     number = len(weights)
     for name, values in (("us", us), ("vs", vs or us), ("sigmas", us if sigmas is None else sigmas), ("dim", dims)):
         if len(values) != number:
@@ -117,9 +115,13 @@ def _check(
     for i, (weight, dim) in enumerate(zip(weights, dims, strict=True)):
         checks.check_floating(OP, f"weights[{i}]", weight)
         if weight.dtype != weights[0].dtype:
-            raise checks.bad_type(OP, f"weights[{i}]", f"be of the dtype of the first, {weights[0].dtype}", weight.dtype)
+            raise checks.bad_type(
+                OP, f"weights[{i}]", f"be of the dtype of the first, {weights[0].dtype}", weight.dtype
+            )
         if weight.ndim < 2 or weight.numel() == 0:
-            raise checks.bad_value(OP, f"weights[{i}]", "have two dimensions and an element at least", list(weight.shape))
+            raise checks.bad_value(
+                OP, f"weights[{i}]", "have two dimensions and an element at least", list(weight.shape)
+            )
         if not isinstance(dim, int) or not 0 <= dim < weight.ndim:
             raise checks.bad_value(OP, "dim", f"be in [0, {weight.ndim}) for weights[{i}]", repr(dim))
         rows = weight.shape[dim]

@@ -129,7 +129,7 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
 
 
 def _image(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """Fresh memory in the layout of x; float32 for bfloat16 on the CPU: Triton's interpreter would cut off, not round."""
+    """Fresh memory laid out as x; float32 for bfloat16 on the CPU: Triton's interpreter would cut off, not round."""
     dtype = torch.float32 if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x.dtype
     shape = [x.shape[0], channels, x.shape[2], x.shape[3]]
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=_memory_format(x))
@@ -172,7 +172,7 @@ def _places(
     groups, members, channels, outer, inner, appended, gap, blocks,
     CONTIGUOUS: tl.constexpr, MEMBERS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Where a program's elements lie in x and in y [MEMBERS, BLOCK], which of them exist, group * channels + channel."""
+    """Where elements lie in x and in y [MEMBERS, BLOCK], which of them exist, and group * channels + channel."""
     program = tl.program_id(0)
     if WIDE:
         program = program.to(tl.int64)
@@ -205,12 +205,12 @@ def stddev_fwd_kernel(
     DIVISOR: tl.constexpr, CONTIGUOUS: tl.constexpr, MEMBERS: tl.constexpr, BLOCK: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    at, at_y, inside, part = _places(
+    at, at_y, inside, _ = _places(
         groups, members, channels, outer, inner, appended, gap, blocks, CONTIGUOUS, MEMBERS, BLOCK, WIDE
     )
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(ACC)
     tl.store(y_ptr + at_y, x.to(y_ptr.dtype.element_ty), mask=inside)
-    d, deviation = _spread(x, inside, members, DIVISOR)
+    _, deviation = _spread(x, inside, members, DIVISOR)
     first = (tl.program_id(0) % blocks) * BLOCK
     deviation = tl.where(first + tl.arange(0, BLOCK) < outer * inner, deviation, 0.0)
     tl.store(partial_ptr + tl.program_id(0), tl.sum(deviation, axis=0))

@@ -14,7 +14,7 @@ import gankern
 class TwoWeights(Case):
     @property
     def small(self) -> bool:
-        """Where the vectors stay as they are: by definition they are constants, so a numerical derivative needs that."""
+        """Where the vectors stay as they are, for a numerical derivative: by definition they are constants."""
         return super().small and self.what == "torch-eval"
 
     def run(self, arguments: Arguments, backend: str) -> torch.Tensor:

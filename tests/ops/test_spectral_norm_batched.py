@@ -240,7 +240,7 @@ def test_ranks_of_ddp_keep_the_same_vectors(tmp_path):
 
 
 def test_an_unknown_layout_or_name_is_refused():
-    with pytest.raises(ValueError, match="nn.SpectralNorm: layout must be one of biggan, torch, got 'keras'"):
+    with pytest.raises(ValueError, match=r"nn.SpectralNorm: layout must be one of biggan, torch, got 'keras'"):
         SpectralNorm(Network(), "keras")
     with pytest.raises(ValueError, match=r"nn.SpectralNorm: skip must name modules of the network, got \['embed'\]"):
         SpectralNorm(Network(), skip=["embed"])
