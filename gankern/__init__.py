@@ -9,12 +9,16 @@ from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.ema_update import ema_update
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.noise_injection import noise_injection
 from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.pixel_norm import normalize_2nd_moment, pixel_norm
 from gankern.ops.style_epilogue import style_epilogue
+from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.sanitize_gradients import sanitize_gradients
+from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __version__ = "0.1.0"
@@ -26,6 +30,7 @@ __all__ = [
     "conv2d_resample",
     "conv_transpose2d",
     "downsample2d",
+    "ema_update",
     "explain",
     "filter2d",
     "inputs_only",
@@ -38,6 +43,9 @@ __all__ = [
     "setup_filter",
     "styled_bias_act",
     "style_epilogue",
+    "sanitize_gradients",
+    "setup_filter",
+    "spectral_norm_batched",
     "upfirdn2d",
     "upsample2d",
     "use_backend",

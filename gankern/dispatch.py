@@ -28,6 +28,8 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "conditional_batch_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "minibatch_stddev": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
 COMPOSED = ("conv2d",)  # their native kernels are compositions of torch's: there is nothing to build

@@ -23,6 +23,8 @@ from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.pixel_norm import pixel_norm
 from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
+from gankern.ops.minibatch_stddev import minibatch_stddev
+from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -59,6 +61,14 @@ def _run_style_epilogue(x: torch.Tensor, backend: str) -> torch.Tensor:
     noise = torch.linspace(-1, 1, x[0, 0].numel()).to(x).reshape(x.shape[2:])
     scale = torch.linspace(0.5, 2, x[:, :, 0, 0].numel()).to(x).reshape(x.shape[:2])
     return style_epilogue(x, noise, b=scale[0], scale=scale, shift=scale, eps=1, backend=backend)
+def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
+    x = x.reshape(8, 2, 9, 7)  # with two members the second derivative all but cancels
+    return minibatch_stddev(x, group_size=4, num_channels=2, backend=backend)
+
+
+def _run_spectral_norm_batched(x: torch.Tensor, backend: str) -> torch.Tensor:
+    u = torch.linspace(-1, 1, x.shape[0] + 1)[1:].to(x)
+    return spectral_norm_batched([x], [u], num_iters=3, backend=backend)[0]
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
@@ -69,6 +79,8 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "upfirdn2d": _run_upfirdn2d,
     "pixel_norm": _run_pixel_norm,
     "style_epilogue": _run_style_epilogue,
+    "minibatch_stddev": _run_minibatch_stddev,
+    "spectral_norm_batched": _run_spectral_norm_batched,
 }
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 NAMESPACES = {"native": "gankern", "triton": "gankern_triton"}
 LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in NAMESPACES.values()}
@@ -32,8 +33,8 @@ def define(
     schema: str,
     *,
     fake: Callable[..., Any],
-    setup_context: Callable[[Any, tuple, Any], None],
-    backward: Callable[..., Any],
+    setup_context: Callable[[Any, tuple, Any], None] | None = None,
+    backward: Callable[..., Any] | None = None,
     parameters: Sequence[int] = (),
     module: str | None = None,
     composite: Callable[..., Any] | None = None,
@@ -41,10 +42,12 @@ def define(
     """Defines one op for the kernel backends.
 
     Args:
-        name: of the op; `schema` is its signature, "(Tensor x, float gain) -> Tensor".
+        name: of the op; `schema` is its signature, "(Tensor x, float gain) -> Tensor". With lists of tensors in it,
+            gradients come and go as lists too: the gradient of a list is a list of tensors or None.
         fake: the same signature on FakeTensors: shapes, dtypes and strides of the result, no data.
         setup_context: (ctx, inputs, output) -> None, saves what the derivative needs.
         backward: (ctx, ops, *gradients) -> one gradient or None per input; `ops` is the namespace of the forward.
+            None for an op that has no gradient; one that writes to its inputs, "Tensor(a!)[] us", must be such.
         parameters: positions of inputs that are leaf parameters in a network, whose gradient a gradient penalty
             does not want. `backward` asks `wanted(ctx, i)` before it computes one.
         module: of `gankern.triton` with the kernel; the part of `name` before "_backward" if None.
@@ -54,12 +57,21 @@ def define(
     for namespace, library in LIBRARIES.items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+<<<<<<< HEAD
         _attach_autograd(library, namespace, name, setup_context, backward, parameters)
         if composite is not None:
             for device in ("CPU", "CUDA"):
                 library.impl(name, functools.partial(composite, getattr(torch.ops, namespace)), device)
     if composite is None:
         _attach_triton(name, module or name.split("_backward")[0])
+=======
+        if setup_context is None or backward is None:
+            _attach_no_autograd(library, namespace, name)
+        else:
+            attach = _attach_autograd_to_lists if "[]" in schema else _attach_autograd
+            attach(library, namespace, name, setup_context, backward, parameters)
+    _attach_triton(name)
+>>>>>>> spectral
 
 
 def _attach_triton(name: str, module: str) -> None:
@@ -119,6 +131,7 @@ def _attach_autograd(
     library.impl(name, autograd, "Autograd")
 
 
+<<<<<<< HEAD
 def differentiate(
     function: Callable[..., Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor | None],
@@ -146,6 +159,69 @@ def differentiate(
             )
         )
     return [None if t is None else next(found) for t in own]
+=======
+def _attach_autograd_to_lists(
+    library: torch.library.Library,
+    namespace: str,
+    name: str,
+    setup_context: Callable[[Any, tuple, Any], None],
+    derivative: Callable[..., Any],
+    parameters: Sequence[int],
+) -> None:
+    """The same for an op with lists of tensors, which a torch.autograd.Function gets flat, for it looks into none."""
+    op = getattr(getattr(torch.ops, namespace), name).default
+    own_ops = getattr(torch.ops, namespace)
+
+    def forward(ctx: Any, specs: list[pytree.TreeSpec], *flat: Any) -> tuple:
+        inputs = pytree.tree_unflatten(flat, specs[0])
+        with torch._C._AutoDispatchBelowAutograd():
+            output = op(*inputs)
+        leaves, spec = pytree.tree_flatten(output)
+        specs.append(spec)
+        ctx.spec = spec
+        ctx.set_materialize_grads(False)
+        ctx.parameters = parameters
+        setup_context(ctx, inputs, output)
+        return tuple(leaves)
+
+    def backward(ctx: Any, *flat: Any) -> tuple:
+        gradients = pytree.tree_unflatten(flat, ctx.spec)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return None, *pytree.tree_leaves(derivative(ctx, own_ops, *gradients))
+
+    node: Any = type(
+        f"{namespace}_{name}",
+        (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward)},
+    )
+
+    def autograd(*inputs: Any) -> Any:
+        flat, spec = pytree.tree_flatten(inputs)
+        differentiable = torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in flat)
+        if differentiable or torch.autograd.forward_ad._current_level >= 0:
+            specs = [spec]
+            output = node.apply(specs, *flat)
+            return pytree.tree_unflatten(output, specs[1])
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    library.impl(name, autograd, "Autograd")
+
+
+def _attach_no_autograd(library: torch.library.Library, namespace: str, name: str) -> None:
+    """Results without a gradient; what the op writes to counts as changed, so that a stale saved tensor is an error."""
+    op = getattr(getattr(torch.ops, namespace), name).default
+    written = [i for i, a in enumerate(op._schema.arguments) if a.alias_info is not None and a.alias_info.is_write]
+
+    def run(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = op(*inputs)
+        for i in written:
+            torch.autograd.graph.increment_version(inputs[i])
+        return output
+
+    library.impl(name, run, "Autograd")
+>>>>>>> spectral
 
 
 @contextmanager

@@ -20,3 +20,6 @@ from gankern.nn.pixel_norm import PixelNorm
 
 __all__ = ["AdaIN", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "PixelNorm"]
 __all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]
+from gankern.nn.spectral_norm import SpectralNorm
+
+__all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "SpectralNorm"]

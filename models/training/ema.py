@@ -1,8 +1,5 @@
 """The exponential moving average of the generator."""
 
-import torch
-from torch import nn
-
 
 def ema_beta(batch: int, cur_nimg: int, ema_kimg: float, ema_rampup: float | None) -> float:
     """Weight of the old average in one update: 0.5 ^ (batch / half-life), the half-life counted in images.
@@ -22,10 +19,3 @@ def ema_beta(batch: int, cur_nimg: int, ema_kimg: float, ema_rampup: float | Non
     if ema_rampup is not None:
         half_life = min(half_life, cur_nimg * ema_rampup)
     return 0.5 ** (batch / max(half_life, 1e-8))
-
-
-@torch.no_grad()
-def update_ema(G_ema: nn.Module, G: nn.Module, beta: float) -> None:
-    """Moves the average's parameters towards those of `G` by 1 - beta, and copies the buffers."""
-    torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1 - beta)
-    torch._foreach_copy_(list(G_ema.buffers()), list(G.buffers()))

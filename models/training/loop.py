@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import gankern
+
 from .checkpoint import save_snapshot, snapshot_path
 from .data import batches
-from .ema import ema_beta, update_ema
+from .ema import ema_beta
 from .images import ImageData, to_float
 from .options import TrainingOptions
 from .phases import Batch, Phase, make_phases, run_phase
@@ -99,7 +101,9 @@ def train_step(
             z = torch.randn(options.batch, state.G.z_dim, device=state.device)
             c = data.encode_labels(torch.randint(len(data), (options.batch,)).numpy())  # [N, c_dim]
             run_phase(phase, state, options, Batch(real_img, real_c, z, _move(c, state.device)))
-    update_ema(state.G_ema, state.G, ema_beta(options.batch, state.cur_nimg, options.ema_kimg, options.ema_rampup))
+    gankern.ema_update(
+        state.G_ema, state.G, ema_beta(options.batch, state.cur_nimg, options.ema_kimg, options.ema_rampup)
+    )
     state.cur_nimg += options.batch
 
 

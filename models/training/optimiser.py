@@ -39,8 +39,3 @@ def flatten_gradients(net: nn.Module) -> Tensor:
     for param, part in zip(params, flat.split([p.numel() for p in params]), strict=True):
         param.grad = part.as_strided(param.shape, param.stride())
     return flat
-
-
-def sanitise_(gradients: Tensor) -> Tensor:
-    """Replaces NaN by 0 and infinities by +-1e5, in place."""
-    return torch.nan_to_num(gradients, nan=0.0, posinf=1e5, neginf=-1e5, out=gradients)

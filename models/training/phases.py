@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+import gankern
+
 from .losses import logistic_d_fake, logistic_d_real, nonsaturating_g
-from .optimiser import sanitise_
 from .options import TrainingOptions
 from .regularisers import mix_styles, path_length_penalty, path_lengths, r1_penalty
 from .state import TrainingState
@@ -58,7 +59,7 @@ def run_phase(phase: Phase, state: TrainingState, options: TrainingOptions, batc
     phase.gradients.zero_()
     for loss in phase.losses(state, options, batch):
         (loss * phase.interval).backward()
-    sanitise_(phase.gradients)
+    gankern.sanitize_gradients(phase.gradients)
     phase.opt.step()
 
 

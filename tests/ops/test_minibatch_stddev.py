@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from gankern import minibatch_stddev
-from gankern.reference import minibatch_stddev as reference
+from gankern.nn import MinibatchStddev
 
 
 def loop(x, group_size, num_channels):
@@ -28,13 +31,80 @@ def test_equals_the_formula_written_out(group_size, num_channels):
     x = torch.randn([8, 6, 4, 3], dtype=torch.float64)
     y = minibatch_stddev(x, group_size, num_channels)
     torch.testing.assert_close(y, loop(x, group_size, num_channels), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(y, reference.minibatch_stddev(x, group_size, num_channels), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("group_size", [None, 4, 100])
 def test_a_batch_smaller_than_the_group_is_one_group(group_size):
     x = torch.randn([3, 4, 2, 2], dtype=torch.float64)
     torch.testing.assert_close(minibatch_stddev(x, group_size), loop(x, 3, 1))
+
+
+def test_contiguous_groups_are_strided_groups_of_the_samples_in_another_order():
+    x = torch.randn([6, 4, 2, 3], dtype=torch.float64)
+    order = torch.tensor([0, 3, 1, 4, 2, 5])  # groups {0, 1, 2}, {3, 4, 5} -> members 2 apart
+    y = minibatch_stddev(x, 3, 2, grouping="contiguous")
+    torch.testing.assert_close(y[order], minibatch_stddev(x[order], 3, 2))
+
+
+def test_unbiased_divides_by_one_less():
+    x = torch.randn([3, 1, 1, 1], dtype=torch.float64)
+    y = minibatch_stddev(x, None, unbiased=True)
+    torch.testing.assert_close(y[:, 1].flatten(), x.std(correction=1).expand(3), rtol=1e-6, atol=0)
+    torch.testing.assert_close(minibatch_stddev(x[:1], unbiased=True)[0, 1].item(), 1e-4)
+
+
+def test_the_module_passes_its_options_on_and_shows_them():
+    module = MinibatchStddev(2, 2, grouping="contiguous", unbiased=True)
+    x = torch.randn([4, 4, 2, 2])
+    torch.testing.assert_close(module(x), minibatch_stddev(x, 2, 2, grouping="contiguous", unbiased=True))
+    assert module.extra_repr() == "group_size=2, num_channels=2, grouping='contiguous', unbiased=True"
+    assert MinibatchStddev().extra_repr() == "group_size=4, num_channels=1"
+
+
+def penalised(module, x):
+    """A loss through the statistics and through their gradient, as with R1."""
+    score = module(x).square().sum()
+    (dx,) = torch.autograd.grad(score, x, create_graph=True)
+    return score + dx.square().sum()
+
+
+def one_rank(rank: int, folder: Path, x: torch.Tensor) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
+    part = x.chunk(2)[rank].contiguous(memory_format=torch.channels_last).requires_grad_()
+    module = MinibatchStddev(3, 2, process_group=dist.group.WORLD)
+    y = module(part)
+    (gradient,) = torch.autograd.grad(penalised(module, part), part)
+    torch.save([y.detach(), gradient], folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_result_and_the_gradients_of_the_whole_batch(tmp_path):
+    x = torch.randn([6, 4, 3, 2], dtype=torch.float64)
+    torch.multiprocessing.spawn(one_rank, (tmp_path, x), nprocs=2)
+    whole = x.clone().requires_grad_()
+    module = MinibatchStddev(3, 2)
+    expected = module(whole), *torch.autograd.grad(penalised(module, whole), whole)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for value, *of_ranks in zip(expected, *parts, strict=True):
+        torch.testing.assert_close(torch.cat(of_ranks), value.detach())
+    assert parts[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+def test_one_thread_and_two_give_the_same_bits(memory_format, backend, device):
+    x = torch.randn([8, 70, 17, 13], device=device).contiguous(memory_format=memory_format).requires_grad_()
+    threads, results = torch.get_num_threads(), []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        y = minibatch_stddev(x, 4, 2, backend=backend)
+        (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        results.append([y.detach(), dx.detach(), *torch.autograd.grad(dx.square().sum(), x)])
+    torch.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -79,6 +149,7 @@ def test_compiles_as_one_graph():
         ({"group_size": 0}, ValueError, "group_size must be None or an integer of at least 1, got 0"),
         ({"group_size": 2.0}, ValueError, "group_size must be None or an integer of at least 1, got 2.0"),
         ({"num_channels": 3, "group_size": 2}, ValueError, "num_channels must be an integer that divides C = 4"),
+        ({"grouping": "random"}, ValueError, "grouping must be one of strided, contiguous, got 'random'"),
         ({"num_channels": 0}, ValueError, "num_channels must be an integer that divides C = 4"),
     ],
 )

@@ -1,10 +1,8 @@
 """The generator's average."""
 
 import pytest
-import torch
-from torch import nn
 
-from gankern.models.training.ema import ema_beta, update_ema
+from gankern.models.training.ema import ema_beta
 
 
 def test_the_half_life_is_counted_in_images() -> None:
@@ -20,13 +18,3 @@ def test_ramp_up_caps_the_half_life_at_a_fraction_of_the_images_seen(cur_nimg: i
 def test_ramp_up_ends_at_the_half_life_and_starts_with_a_copy() -> None:
     assert ema_beta(32, 10**7, 10, 0.05) == ema_beta(32, 10**7, 10, None)
     assert ema_beta(32, 0, 10, 0.05) == 0
-
-
-def test_parameters_are_averaged_and_buffers_copied() -> None:
-    net, average = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    with torch.no_grad():
-        net.weight.fill_(2.0)
-        net.running_mean.fill_(5.0)
-    update_ema(average, net, 0.75)
-    torch.testing.assert_close(average.weight, torch.full([3], 1.25))
-    torch.testing.assert_close(average.running_mean, net.running_mean)

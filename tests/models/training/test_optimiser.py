@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gankern.models.training.optimiser import flatten_gradients, lazy_adam, sanitise_
+import gankern
+from gankern.models.training.optimiser import flatten_gradients, lazy_adam
 
 
 @pytest.mark.parametrize("interval", [4, 16])
@@ -48,5 +49,5 @@ def test_gradients_are_sanitised_in_place() -> None:
     net = nn.Linear(4, 1, bias=False)
     flat = flatten_gradients(net)
     net.weight.grad.copy_(torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]]))
-    sanitise_(flat)
+    gankern.sanitize_gradients(flat)
     assert net.weight.grad.tolist() == [[1.0, 0.0, 1e5, -1e5]]
