@@ -5,6 +5,7 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
@@ -12,11 +13,13 @@ from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2
 
 __version__ = "0.1.0"
 __all__ = [
+    "affine_grid",
     "bias_act",
     "conv2d_resample",
     "downsample2d",
     "explain",
     "filter2d",
+    "grid_sample",
     "inputs_only",
     "minibatch_stddev",
     "modulated_conv2d",

@@ -22,6 +22,7 @@ BACKENDS = ("native", "triton", "eager")
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "grid_sample": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
 OPS = tuple(ORDER)

@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -33,8 +34,14 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
+    theta = torch.tensor([[0.8, -0.5, 0.1], [0.4, 0.9, -0.2]]).to(x).expand(x.shape[0], 2, 3)
+    return grid_sample(x, affine_grid(theta, x.shape), backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "grid_sample": _run_grid_sample,
     "upfirdn2d": _run_upfirdn2d,
 }
 
