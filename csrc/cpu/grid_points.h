@@ -30,11 +30,20 @@ struct Points {
   const GridSampleParams& p;
   const GridAxis<A> axis_x, axis_y;
   int64_t count = 0;
-  bool all_inside = true;
   A x[kSize] = {}, y[kSize] = {};  // how far right of and below their pixel
+  A yy[2 * kSize] = {};            // every y twice
   int32_t column[kSize] = {}, row[kSize] = {};
   int64_t at[kSize] = {};      // row * in_w + column
   uint8_t inside[kSize] = {};  // bits: 1 left column, 2 right column, 4 upper row, 8 lower row
+
+  // Consecutive points with all, some or none of their four pixels inside the image.
+  enum class Kind { inside, edge, outside };
+  struct Run {
+    int64_t begin, end;
+    Kind kind;
+  };
+  int64_t runs = 0;
+  Run run[kGridBlock];
 
   explicit Points(const GridSampleParams& params)
       : p(params), axis_x(p.in_w, p.align_corners), axis_y(p.in_h, p.align_corners) {}
@@ -45,7 +54,13 @@ struct Points {
     for_type(p.grid_dtype, [&]<typename G>() { find(static_cast<const G*>(p.grid) + 2 * first); });
   }
 
-  // Of the pixels upper left, upper right, lower left and lower right.
+  // Whether the pixel is inside: 0 upper left, 1 upper right, 2 lower left, 3 lower right.
+  bool has(int64_t i, int pixel) const {
+    const int needed = (1 << pixel % 2) | (4 << pixel / 2);
+    return (inside[i] & needed) == needed;
+  }
+
+  // Of the same four pixels.
   void weights(int64_t i, A (&weight)[4]) const {
     weight[0] = (1 - x[i]) * (1 - y[i]), weight[1] = x[i] * (1 - y[i]);
     weight[2] = (1 - x[i]) * y[i], weight[3] = x[i] * y[i];
@@ -72,7 +87,19 @@ struct Points {
       inside[i] = uint8_t(bits);
       all &= bits;
     }
-    all_inside = all == 15;
+    for (int64_t i = 0; i < count; ++i) yy[2 * i] = yy[2 * i + 1] = y[i];
+    runs = 0;
+    for (int64_t i = 0; i < count; i = run[runs++].end) {
+      run[runs].kind = all == 15 ? Kind::inside : kind_of(inside[i]);
+      run[runs].begin = i;
+      run[runs].end = i + 1;
+      if (all == 15) run[runs].end = count;
+      while (run[runs].end < count && kind_of(inside[run[runs].end]) == run[runs].kind) ++run[runs].end;
+    }
+  }
+
+  static Kind kind_of(int bits) {
+    return bits == 15 ? Kind::inside : (bits & 3) != 0 && (bits & 12) != 0 ? Kind::edge : Kind::outside;
   }
 };
 
