@@ -20,7 +20,12 @@ def points(n: int, h: int, w: int, shape: tuple[int, ...], generator: torch.Gene
 
 
 def _grid_sample(
-    what: str, shape: tuple[int, ...], out: tuple[int, int] = (3, 4), core: bool = False, fp32: bool = False, **options: Any
+    what: str,
+    shape: tuple[int, ...],
+    out: tuple[int, int] = (3, 4),
+    core: bool = False,
+    fp32: bool = False,
+    **options: Any,
 ) -> Case:
     def tensors(generator: torch.Generator) -> Arguments:
         grid = points(shape[0], *out, shape, generator, options.get("align_corners", False))
