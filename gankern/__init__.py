@@ -5,6 +5,7 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.filtered_lrelu import filtered_lrelu
 from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
@@ -19,6 +20,7 @@ __all__ = [
     "downsample2d",
     "explain",
     "filter2d",
+    "filtered_lrelu",
     "grid_sample",
     "inputs_only",
     "minibatch_stddev",

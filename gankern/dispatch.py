@@ -22,10 +22,14 @@ BACKENDS = ("native", "triton", "eager")
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "filtered_lrelu": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "grid_sample": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
 }
 OPS = tuple(ORDER)
+
+# (op, device): the op has no kernels of its own there, and is composed of ops that have; the backend is theirs.
+COMPOSED = {("filtered_lrelu", "cuda")}
 
 # (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}

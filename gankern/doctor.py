@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.filtered_lrelu import filtered_lrelu
 from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
@@ -34,6 +35,11 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_filtered_lrelu(x: torch.Tensor, backend: str) -> torch.Tensor:
+    f = setup_filter([1, 2, 4, 6, 6, 4, 2, 1], device=x.device)
+    return filtered_lrelu(x, f, f, up=2, down=2, padding=[7, 6, 7, 6], backend=backend)
+
+
 def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
     theta = torch.tensor([[0.8, -0.5, 0.1], [0.4, 0.9, -0.2]]).to(x).expand(x.shape[0], 2, 3)
     return grid_sample(x, affine_grid(theta, x.shape), backend=backend)
@@ -41,6 +47,7 @@ def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "filtered_lrelu": _run_filtered_lrelu,
     "grid_sample": _run_grid_sample,
     "upfirdn2d": _run_upfirdn2d,
 }

@@ -100,7 +100,7 @@ def _images(like: torch.Tensor, h: int, w: int, channels_last: bool) -> torch.Te
 
 
 def _fake(x: torch.Tensor, grid: torch.Tensor, align_corners: bool) -> torch.Tensor:
-    return _images(x, *grid.shape[1:3], _is_channels_last(x))
+    return _images(x, grid.shape[1], grid.shape[2], _is_channels_last(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:

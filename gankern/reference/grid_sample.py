@@ -77,7 +77,7 @@ class Corners:
 
 
 def _sampled(x: torch.Tensor, grid: torch.Tensor, align_corners: bool) -> torch.Tensor:
-    corners = Corners(grid, *x.shape[2:], align_corners)
+    corners = Corners(grid, x.shape[2], x.shape[3], align_corners)
     return _weighted(corners.values(x), corners.weights()).unflatten(2, grid.shape[1:3])
 
 
