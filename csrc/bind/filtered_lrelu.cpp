@@ -80,9 +80,10 @@ std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor x_any, const Tensor fu_an
   return {y, signs};
 }
 
-Tensor filtered_lrelu_backward(const Tensor x_any, const Tensor signs_any, const Tensor fu_any, const Tensor fd_any,
-                               int64_t up, int64_t down, int64_t ux, int64_t uy, int64_t dx, int64_t dy, int64_t out_h,
-                               int64_t out_w, double gain, double slope, bool flip_filter) {
+std::tuple<Tensor, Tensor> filtered_lrelu_backward(const Tensor x_any, const Tensor signs_any, const Tensor fu_any,
+                                                   const Tensor fd_any, int64_t up, int64_t down, int64_t ux,
+                                                   int64_t uy, int64_t dx, int64_t dy, int64_t out_h, int64_t out_w,
+                                                   double gain, double slope, bool flip_filter, bool sums) {
   const char* op = "filtered_lrelu_backward";
   const Tensor x = torch::stable::contiguous(x_any), fu = torch::stable::contiguous(fu_any),
                fd = torch::stable::contiguous(fd_any), signs = torch::stable::contiguous(signs_any);
@@ -95,11 +96,13 @@ Tensor filtered_lrelu_backward(const Tensor x_any, const Tensor signs_any, const
   p.ux = ux, p.uy = uy, p.dx = dx, p.dy = dy;
   p.out_h = out_h, p.out_w = out_w;
   Tensor y = torch::stable::new_empty(x, {x.size(0), x.size(1), out_h, out_w});
+  Tensor totals = torch::stable::new_empty(x, {sums ? p.planes : 0}, ScalarType::Double);
   p.y = y.mutable_data_ptr();
+  p.sums = sums ? static_cast<double*>(totals.mutable_data_ptr()) : nullptr;
   p.signs = const_cast<uint8_t*>(static_cast<const uint8_t*>(signs.const_data_ptr()));
   p.reads_signs = true;
   run(p);
-  return y;
+  return {y, totals};
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gankern, GANKERN_DEVICE, m) {

@@ -104,6 +104,7 @@ class Worker {
   void run(int64_t plane) {
     T* y = static_cast<T*>(p.y) + plane * p.out_h * p.out_w;
     int64_t done = 0;
+    double total = 0;
     for (int64_t v = 0; v < rows; ++v) {
       make_row(plane, v);
       if (v + 1 < fd.y || (v + 1 - fd.y) % p.down != 0 || done == p.out_h) continue;
@@ -112,10 +113,19 @@ class Worker {
       const A* __restrict from = result.data();
 #pragma omp simd
       for (int64_t i = 0; i < p.out_w; ++i) store(to[i], from[i]);
+      if (p.sums != nullptr) total += sum_of(from);
     }
+    if (p.sums != nullptr) p.sums[plane] = total;
   }
 
  private:
+  A sum_of(const A* __restrict from) const {
+    A total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < p.out_w; ++i) total += from[i];
+    return total;
+  }
+
   // What the result needs, and where signs are written all of the middle.
   int64_t extent(int64_t out, int taps, int64_t middle_size) const {
     const int64_t needed = (out - 1) * p.down + taps;

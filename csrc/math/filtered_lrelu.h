@@ -22,6 +22,7 @@ struct FilteredLreluParams {
   const void* x;   // [planes, in_h, in_w]
   const void* b;   // [channels] of the arithmetic type, or null
   void* y;         // [planes, out_h, out_w]
+  double* sums;    // [planes], of y before it is rounded, or null
   uint8_t* signs;  // [planes, mid_h, mid_w], read or written; null to write none
   bool reads_signs;
   FusedFilter fu, fd;

@@ -175,7 +175,7 @@ def _fake(
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     x, fu, fd, _b, ctx.up, ctx.down, px0, _, py0, _, gain, ctx.slope, _, ctx.flip, _ = inputs
-    ctx.sizes, ctx.gain, ctx.dtype = (*x.shape[2:], px0, py0), gain * ctx.up**2, x.dtype
+    ctx.sizes, ctx.gain, ctx.total = (*x.shape[2:], px0, py0), gain * ctx.up**2, _total(x)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(output[1], fu, fd)
 
@@ -188,10 +188,10 @@ def _backward(ctx: Any, ops: Any, dy: torch.Tensor | None, _: None) -> tuple:
         h, w, px0, py0 = ctx.sizes
         (uw, uh), (dw, dh) = filter_size(fu), filter_size(fd)
         pads = (dw - 1, dh - 1, uw - px0 - 1, uh - py0 - 1)
-        options = (ctx.down, ctx.up, *pads, h, w, ctx.gain, ctx.slope, not ctx.flip)
-        dx = ops.filtered_lrelu_backward(dy, signs, fd, fu, *options)
+        options = (ctx.down, ctx.up, *pads, h, w, ctx.gain, ctx.slope, not ctx.flip, want_db)
+        dx, sums = ops.filtered_lrelu_backward(dy, signs, fd, fu, *options)
         if want_db:
-            db = dx.sum([0, 2, 3], dtype=torch.float64 if ctx.dtype == torch.float64 else torch.float32)
+            db = sums.unflatten(0, dx.shape[:2]).sum(0).to(ctx.total)
     return (dx, None, None, db, *(None,) * 11)
 
 
@@ -222,32 +222,37 @@ def _fake_backward(
     gain: float,
     slope: float,
     flip_filter: bool,
-) -> torch.Tensor:
-    return x.new_empty([*x.shape[:2], out_h, out_w])
+    sums: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    planes = x.shape[0] * x.shape[1]
+    return x.new_empty([*x.shape[:2], out_h, out_w]), x.new_empty([planes if sums else 0], dtype=torch.float64)
 
 
-def _setup_backward_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
-    x, signs, fu, fd, *ctx.options = inputs
-    ctx.size = x.shape[2:]
+def _setup_backward_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    x, signs, fu, fd, *ctx.options, ctx.sums = inputs
+    ctx.shape, ctx.dtype = x.shape, x.dtype
     ctx.save_for_backward(signs, fu, fd)
 
 
-def _backward_backward(ctx: Any, ops: Any, gradient: torch.Tensor | None) -> tuple:
+def _backward_backward(ctx: Any, ops: Any, gradient: torch.Tensor | None, of_sums: torch.Tensor | None) -> tuple:
     """The transpose is the same op: filters, factors and paddings exchanged."""
-    if gradient is None or not ctx.needs_input_grad[0]:
-        return (None,) * 15
     signs, fu, fd = ctx.saved_tensors
-    up, down, ux, uy, dx, dy, _, _, gain, slope, flip = ctx.options
+    up, down, ux, uy, dx, dy, out_h, out_w, gain, slope, flip = ctx.options
+    if of_sums is not None and ctx.sums:
+        spread = of_sums.to(ctx.dtype).unflatten(0, ctx.shape[:2])[:, :, None, None].expand(-1, -1, out_h, out_w)
+        gradient = spread if gradient is None else gradient + spread
+    if gradient is None or not ctx.needs_input_grad[0]:
+        return (None,) * 16
     (uw, uh), (dw, dh) = filter_size(fu), filter_size(fd)
     pads = (dw - 1 - dx, dh - 1 - dy, uw - 1 - ux, uh - 1 - uy)
-    options = (down, up, *pads, *ctx.size, gain, slope, not flip)
-    return (ops.filtered_lrelu_backward(gradient, signs, fd, fu, *options), *(None,) * 14)
+    options = (down, up, *pads, *ctx.shape[2:], gain, slope, not flip, False)
+    return (ops.filtered_lrelu_backward(gradient, signs, fd, fu, *options)[0], *(None,) * 15)
 
 
 library.define(
     "filtered_lrelu_backward",
     "(Tensor x, Tensor signs, Tensor fu, Tensor fd, int up, int down, SymInt ux, SymInt uy, SymInt dx, SymInt dy, "
-    "SymInt out_h, SymInt out_w, float gain, float slope, bool flip_filter) -> Tensor",
+    "SymInt out_h, SymInt out_w, float gain, float slope, bool flip_filter, bool sums) -> (Tensor, Tensor)",
     fake=_fake_backward,
     setup_context=_setup_backward_context,
     backward=_backward_backward,
