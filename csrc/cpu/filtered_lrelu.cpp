@@ -25,23 +25,34 @@ struct Terms {
 
   // Whole vectors: up to one vector behind the end is read and written.
   void sum(A* to, int64_t n) const {
-    using V = Vec<A>;
-    int64_t i = 0;
-    for (; i + 3 * V::size < n; i += 4 * V::size) {
-      V s[4] = {V::fill(0), V::fill(0), V::fill(0), V::fill(0)};
-      for (int k = 0; k < count; ++k) {
-        const V w = V::fill(weight[k]);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) s[j] = s[j].plus(w, V::load(from[k] + i + j * V::size));
+    constexpr int64_t size = Vec<A>::size;
+    for (int64_t i = 0; i < n;) {
+      const int64_t rest = n - i;
+      if (rest > 5 * size) {
+        i = block<6>(to, i);
+      } else if (rest > 2 * size) {
+        i = block<3>(to, i);
+      } else {
+        i = block<1>(to, i);
       }
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) s[j].store(to + i + j * V::size);
     }
-    for (; i < n; i += V::size) {
-      V s = V::fill(0);
-      for (int k = 0; k < count; ++k) s = s.plus(V::fill(weight[k]), V::load(from[k] + i));
-      s.store(to + i);
+  }
+
+ private:
+  template <int vectors>
+  int64_t block(A* to, int64_t i) const {
+    using V = Vec<A>;
+    V s[vectors];
+    for (int j = 0; j < vectors; ++j) s[j] = V::fill(0);
+    for (int k = 0; k < count; ++k) {
+      const V w = V::fill(weight[k]);
+      const A* at = from[k] + i;
+#pragma GCC unroll 6
+      for (int j = 0; j < vectors; ++j) s[j] = s[j].plus(w, V::load(at + j * V::size));
     }
+#pragma GCC unroll 6
+    for (int j = 0; j < vectors; ++j) s[j].store(to + i + j * V::size);
+    return i + vectors * V::size;
   }
 };
 
@@ -72,7 +83,8 @@ class Worker {
   const int64_t part;           // elements of a part of a kept row
   const int64_t first, last;    // columns of the middle that are not padding
   Phase phase[kMaxFusedScale];
-  int64_t low = 0, high = 0;  // the samples that the columns meet
+  int64_t place[kMaxFusedTaps];  // of the elements that a row of fd's taps meets, in the parts
+  int64_t low = 0, high = 0;     // the samples that the columns meet
   std::vector<A> samples, phases, middle, kept, line, result;
   Terms<A> terms;
 
@@ -93,6 +105,7 @@ class Worker {
       high = std::max(high, phase[r].sample + fu.x / p.up + 1 + groups);
     }
     high = std::max(high, low + 1);
+    for (int k = 0; k < fd.x; ++k) place[k] = k % p.down * part + k / p.down;
     samples.resize((fu.separable ? 1 : fu.y) * sample_pitch());
     phases.resize(p.up * phase_pitch());
     middle.resize(columns + p.up + kSlack);
@@ -161,22 +174,19 @@ class Worker {
     const A b = p.b == nullptr ? A(0) : static_cast<const A*>(p.b)[plane % p.channels];
     const int64_t begin = std::max<int64_t>(0, low), end = std::min(p.in_w, high);
     int met[kMaxFusedTaps], count = 0;  // the taps whose row is inside the image
-    for (int k = vertical.first; k < fu.y; k += p.up) {
-      const int64_t row = vertical.sample + (k - vertical.first) / p.up;
-      if (row >= 0 && row < p.in_h) met[count++] = k;
+    const T* rows_met[kMaxFusedTaps];
+    int64_t row = vertical.sample;
+    for (int k = vertical.first; k < fu.y; k += p.up, ++row) {
+      if (row >= 0 && row < p.in_h) rows_met[count] = x + row * p.in_w, met[count++] = k;
     }
-    const auto row_of = [&](int k) { return x + (vertical.sample + (k - vertical.first) / p.up) * p.in_w; };
     if (fu.separable) {
       A weights[kMaxFusedTaps];
       for (int i = 0; i < count; ++i) weights[i] = fu.column[met[i]];
-      const T* from[kMaxFusedTaps];
-      for (int i = 0; i < count; ++i) from[i] = row_of(met[i]);
-      read(from, weights, count, b, begin, end, samples.data() - low);
+      read(rows_met, weights, count, b, begin, end, samples.data() - low);
     } else {
       const A one = 1;
       for (int i = 0; i < count; ++i) {
-        const T* from = row_of(met[i]);
-        read(&from, &one, 1, b, begin, end, samples.data() + i * sample_pitch() - low);
+        read(&rows_met[i], &one, 1, b, begin, end, samples.data() + i * sample_pitch() - low);
       }
     }
     const int64_t n = (columns + p.up - 1) / p.up;
@@ -185,7 +195,7 @@ class Worker {
       for (int i = 0; i < (fu.separable ? 1 : count); ++i) {
         const A* from = samples.data() + i * sample_pitch() - low + phase[r].sample;
         const A* taps = fu.row[fu.separable ? 0 : met[i]];
-        for (int k = phase[r].first; k < fu.x; k += p.up) terms.add(from + (k - phase[r].first) / p.up, taps[k]);
+        for (int k = phase[r].first; k < fu.x; k += p.up) terms.add(from++, taps[k]);
       }
       terms.sum(p.up == 1 ? to : phases.data() + r * phase_pitch(), n);
     }
@@ -197,11 +207,21 @@ class Worker {
     using V = Vec<A>;
     A constant = 0;
     for (int k = 0; k < count; ++k) constant += weight[k] * b;
+    const auto block = [&]<int vectors>(int64_t i) {
+      V s[vectors];
+      for (int j = 0; j < vectors; ++j) s[j] = V::fill(constant);
+      for (int k = 0; k < count; ++k) {
+        const V w = V::fill(weight[k]);
+        for (int j = 0; j < vectors; ++j) s[j] = s[j].plus(w, V::load(from[k] + i + j * V::size));
+      }
+      for (int j = 0; j < vectors; ++j) s[j].store(to + i + j * V::size);
+    };
     int64_t i = begin;
-    for (; i + V::size <= end; i += V::size) {
-      V s = V::fill(constant);
-      for (int k = 0; k < count; ++k) s = s.plus(V::fill(weight[k]), V::load(from[k] + i));
-      s.store(to + i);
+    for (; i + 4 * V::size <= end; i += 4 * V::size) block.template operator()<4>(i);
+    for (; i + V::size <= end; i += V::size) block.template operator()<1>(i);
+    if (i < end && end - begin >= V::size) {
+      block.template operator()<1>(end - V::size);  // some elements a second time
+      return;
     }
     for (; i < end; ++i) {
       to[i] = constant;
@@ -278,15 +298,21 @@ class Worker {
 
   // A row of the result from the kept rows v, v + 1, ...
   void filter_down(int64_t v) {
-    if (fd.separable) {
-      terms.count = 0;
-      for (int k = 0; k < fd.y; ++k) terms.add(kept_row(v + k), fd.column[k]);
-      terms.sum(line.data(), p.down * part);
-    }
+    const int64_t pitch = p.down * part;
+    int64_t slot = v % fd.y;
     terms.count = 0;
-    for (int i = 0; i < (fd.separable ? 1 : fd.y); ++i) {
-      const A* from = fd.separable ? line.data() : kept_row(v + i);
-      for (int k = 0; k < fd.x; ++k) terms.add(from + k % p.down * part + k / p.down, fd.row[i][k]);
+    for (int i = 0; i < fd.y; ++i, slot = slot + 1 == fd.y ? 0 : slot + 1) {
+      const A* row = kept.data() + slot * pitch;
+      if (fd.separable) {
+        terms.add(row, fd.column[i]);
+      } else {
+        for (int k = 0; k < fd.x; ++k) terms.add(row + place[k], fd.row[i][k]);
+      }
+    }
+    if (fd.separable) {
+      terms.sum(line.data(), pitch);
+      terms.count = 0;
+      for (int k = 0; k < fd.x; ++k) terms.add(line.data() + place[k], fd.row[0][k]);
     }
     terms.sum(result.data(), p.out_w);
   }
