@@ -10,6 +10,8 @@ from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.ema_update import ema_update
+from gankern.ops.filtered_lrelu import filtered_lrelu
+from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.noise_injection import noise_injection
@@ -24,6 +26,7 @@ from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2
 __version__ = "0.1.0"
 __all__ = [
     "adain",
+    "affine_grid",
     "bias_act",
     "conv2d",
     "conditional_batch_norm",
@@ -33,6 +36,8 @@ __all__ = [
     "ema_update",
     "explain",
     "filter2d",
+    "filtered_lrelu",
+    "grid_sample",
     "inputs_only",
     "minibatch_stddev",
     "modulated_conv2d",

@@ -22,17 +22,22 @@ BACKENDS = ("native", "triton", "eager")
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "conditional_batch_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
+    "filtered_lrelu": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "grid_sample": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "minibatch_stddev": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
+    "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "styled_bias_act": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
-    "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
-    "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
-    "conditional_batch_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
-    "minibatch_stddev": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
-    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
-COMPOSED = ("conv2d",)  # their native kernels are compositions of torch's: there is nothing to build
+
+# (op, device): the op has no kernels of its own there, and is composed of ops that have; the backend is theirs.
+COMPOSED = {("conv2d", "cpu"), ("conv2d", "cuda"), ("filtered_lrelu", "cuda")}
+OF_TORCH = ("conv2d",)  # torch's own, which are there even where nothing is built
 
 # (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}
@@ -157,7 +162,7 @@ def _find_backends() -> None:
             if backend not in order["cuda" if backend == "triton" else device]:
                 reason_of_op: str | None = f"{op} has no {backend} kernels there"
             else:
-                reason_of_op = None if op in COMPOSED else reason
+                reason_of_op = None if op in OF_TORCH else reason
             if reason_of_op is not None:
                 MISSING[op, backend, device] = reason_of_op
 

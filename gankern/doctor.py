@@ -25,6 +25,8 @@ from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.spectral_norm_batched import spectral_norm_batched
+from gankern.ops.filtered_lrelu import filtered_lrelu
+from gankern.ops.grid_sample import affine_grid, grid_sample
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 
 SHAPE = (2, 8, 9, 7)
@@ -69,6 +71,14 @@ def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_spectral_norm_batched(x: torch.Tensor, backend: str) -> torch.Tensor:
     u = torch.linspace(-1, 1, x.shape[0] + 1)[1:].to(x)
     return spectral_norm_batched([x], [u], num_iters=3, backend=backend)[0]
+def _run_filtered_lrelu(x: torch.Tensor, backend: str) -> torch.Tensor:
+    f = setup_filter([1, 2, 4, 6, 6, 4, 2, 1], device=x.device)
+    return filtered_lrelu(x, f, f, up=2, down=2, padding=[7, 6, 7, 6], backend=backend)
+
+
+def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
+    theta = torch.tensor([[0.8, -0.5, 0.1], [0.4, 0.9, -0.2]]).to(x).expand(x.shape[0], 2, 3)
+    return grid_sample(x, affine_grid(theta, x.shape), backend=backend)
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
@@ -76,6 +86,8 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "conv2d": _run_conv2d,
     "styled_bias_act": _run_styled_bias_act,
     "conditional_batch_norm": _run_conditional_batch_norm,
+    "filtered_lrelu": _run_filtered_lrelu,
+    "grid_sample": _run_grid_sample,
     "upfirdn2d": _run_upfirdn2d,
     "pixel_norm": _run_pixel_norm,
     "style_epilogue": _run_style_epilogue,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,21 +58,16 @@ def define(
     for namespace, library in LIBRARIES.items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
-<<<<<<< HEAD
-        _attach_autograd(library, namespace, name, setup_context, backward, parameters)
+        if setup_context is None or backward is None:
+            _attach_no_autograd(library, namespace, name)
+        else:
+            attach = _attach_autograd_to_lists if re.search(r"Tensor\S*\[\]", schema) else _attach_autograd
+            attach(library, namespace, name, setup_context, backward, parameters)
         if composite is not None:
             for device in ("CPU", "CUDA"):
                 library.impl(name, functools.partial(composite, getattr(torch.ops, namespace)), device)
     if composite is None:
         _attach_triton(name, module or name.split("_backward")[0])
-=======
-        if setup_context is None or backward is None:
-            _attach_no_autograd(library, namespace, name)
-        else:
-            attach = _attach_autograd_to_lists if "[]" in schema else _attach_autograd
-            attach(library, namespace, name, setup_context, backward, parameters)
-    _attach_triton(name)
->>>>>>> spectral
 
 
 def _attach_triton(name: str, module: str) -> None:
@@ -131,35 +127,6 @@ def _attach_autograd(
     library.impl(name, autograd, "Autograd")
 
 
-<<<<<<< HEAD
-def differentiate(
-    function: Callable[..., Sequence[torch.Tensor]],
-    inputs: Sequence[torch.Tensor | None],
-    gradients: Sequence[torch.Tensor | None],
-) -> list[torch.Tensor | None]:
-    """The gradients of a function in plain PyTorch, for the derivative of the last op that has kernels.
-
-    Args:
-        function: of `inputs`, each a tensor or None; what it does, autograd can follow.
-        gradients: of its results; None for zero.
-
-    Returns:
-        One gradient per input, or None; differentiable where the inputs are and gradients are recorded.
-    """
-    recording = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Aliases: an input may depend on another one, which must not count here.
-        own = [t if t is None else t.view_as(t) if recording and t.requires_grad else t.detach() for t in inputs]
-        own = [t if t is None or t.requires_grad else t.requires_grad_() for t in own]
-        pairs = [(y, g) for y, g in zip(function(*own), gradients, strict=True) if g is not None and y.requires_grad]
-        wrt = [t for t in own if t is not None]
-        found = iter(
-            torch.autograd.grad(
-                [y for y, _ in pairs], wrt, [g for _, g in pairs], create_graph=recording, allow_unused=True
-            )
-        )
-    return [None if t is None else next(found) for t in own]
-=======
 def _attach_autograd_to_lists(
     library: torch.library.Library,
     namespace: str,
@@ -221,7 +188,35 @@ def _attach_no_autograd(library: torch.library.Library, namespace: str, name: st
         return output
 
     library.impl(name, run, "Autograd")
->>>>>>> spectral
+
+
+def differentiate(
+    function: Callable[..., Sequence[torch.Tensor]],
+    inputs: Sequence[torch.Tensor | None],
+    gradients: Sequence[torch.Tensor | None],
+) -> list[torch.Tensor | None]:
+    """The gradients of a function in plain PyTorch, for the derivative of the last op that has kernels.
+
+    Args:
+        function: of `inputs`, each a tensor or None; what it does, autograd can follow.
+        gradients: of its results; None for zero.
+
+    Returns:
+        One gradient per input, or None; differentiable where the inputs are and gradients are recorded.
+    """
+    recording = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: an input may depend on another one, which must not count here.
+        own = [t if t is None else t.view_as(t) if recording and t.requires_grad else t.detach() for t in inputs]
+        own = [t if t is None or t.requires_grad else t.requires_grad_() for t in own]
+        pairs = [(y, g) for y, g in zip(function(*own), gradients, strict=True) if g is not None and y.requires_grad]
+        wrt = [t for t in own if t is not None]
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in pairs], wrt, [g for _, g in pairs], create_graph=recording, allow_unused=True
+            )
+        )
+    return [None if t is None else next(found) for t in own]
 
 
 @contextmanager

@@ -302,7 +302,8 @@ def test_strides_change_nothing_but_the_memory_format(case, layout, backend, dev
         torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
     if layout in ("contiguous", "channels_last"):
         memory_format = getattr(torch, f"{layout}_format" if layout == "contiguous" else layout)
-        for name in ["y", *(f"d{name}" for name in case.images if f"d{name}" in actual)]:
+        gradients = case.images if backend != "eager" else ()  # torch's own gradients are laid out as torch likes
+        for name in ["y", *(f"d{name}" for name in gradients if f"d{name}" in actual)]:
             assert actual[name].is_contiguous(memory_format=memory_format), name
 
 
