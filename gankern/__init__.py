@@ -8,7 +8,9 @@ from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
+from gankern.ops.squared_norms import squared_norms
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+from gankern.ops.upsample_add import upsample_add
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "modulated_conv2d",
     "normalize_2nd_moment",
     "setup_filter",
+    "squared_norms",
     "upfirdn2d",
     "upsample2d",
+    "upsample_add",
     "use_backend",
 ]
 

@@ -18,7 +18,9 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.squared_norms import squared_norms
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
+from gankern.ops.upsample_add import upsample_add
 
 SHAPE = (2, 8, 9, 7)
 
@@ -28,14 +30,25 @@ def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     return bias_act(x, b, act="swish", clamp=2, backend=backend)
 
 
+def _run_squared_norms(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return squared_norms(x, backend=backend)
+
+
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     f = setup_filter([1, 3, 3, 1], device=x.device)
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_upsample_add(x: torch.Tensor, backend: str) -> torch.Tensor:
+    y = torch.linspace(-1, 1, 4 * x.numel()).to(x).reshape(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+    return upsample_add(x, y, setup_filter([1, 3, 3, 1], device=x.device), backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "squared_norms": _run_squared_norms,
     "upfirdn2d": _run_upfirdn2d,
+    "upsample_add": _run_upsample_add,
 }
 
 
