@@ -5,6 +5,7 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.gradient_penalty import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
@@ -23,12 +24,16 @@ __all__ = [
     "minibatch_stddev",
     "modulated_conv2d",
     "normalize_2nd_moment",
+    "path_length_penalty",
+    "r1_penalty",
+    "r2_penalty",
     "setup_filter",
     "squared_norms",
     "upfirdn2d",
     "upsample2d",
     "upsample_add",
     "use_backend",
+    "wgan_gp_penalty",
 ]
 
 _dispatch._find_backends()

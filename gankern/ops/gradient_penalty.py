@@ -142,11 +142,6 @@ def _input_gradient(op: str, D: Discriminator, x: torch.Tensor, *args: Any) -> t
 
 
 def _is_compiled(D: Any) -> bool:
-    """What torch.compile returned, or a module that it changed in place, also where it is a part of D."""
-    parts = list(D.modules()) if isinstance(D, torch.nn.Module) else [D]
-    return any(
-        hasattr(part, "_torchdynamo_orig_callable")
-        or hasattr(part, "_orig_mod")
-        or getattr(part, "_compiled_call_impl", None) is not None
-        for part in parts
-    )
+    """What torch.compile returned, or a module that it changed in place."""
+    marks = ("_torchdynamo_orig_callable", "_orig_mod")
+    return any(hasattr(D, mark) for mark in marks) or getattr(D, "_compiled_call_impl", None) is not None
