@@ -5,6 +5,7 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.fade import fade, fade_detail
 from gankern.ops.gradient_penalty import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
@@ -19,6 +20,8 @@ __all__ = [
     "conv2d_resample",
     "downsample2d",
     "explain",
+    "fade",
+    "fade_detail",
     "filter2d",
     "inputs_only",
     "minibatch_stddev",

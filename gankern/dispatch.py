@@ -22,6 +22,7 @@ BACKENDS = ("native", "triton", "eager")
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "fade": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "squared_norms": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upsample_add": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},

@@ -18,6 +18,7 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
+from gankern.ops.fade import fade
 from gankern.ops.squared_norms import squared_norms
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 from gankern.ops.upsample_add import upsample_add
@@ -28,6 +29,10 @@ SHAPE = (2, 8, 9, 7)
 def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     b = torch.linspace(-1, 1, x.shape[1]).to(x)
     return bias_act(x, b, act="swish", clamp=2, backend=backend)
+
+
+def _run_fade(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return fade(x, x.square(), 0.3, backend=backend)
 
 
 def _run_squared_norms(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -46,6 +51,7 @@ def _run_upsample_add(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
+    "fade": _run_fade,
     "squared_norms": _run_squared_norms,
     "upfirdn2d": _run_upfirdn2d,
     "upsample_add": _run_upsample_add,
