@@ -77,7 +77,8 @@ Tensor fade(const Tensor new_any, const std::optional<Tensor> old_any, const std
     p.low = old.const_data_ptr();
     p.kind = old.size(2) == p.h && old.size(3) == p.w ? Fade::same : Fade::half;
   }
-  const bool fits = p.kind == Fade::detail || (p.kind == Fade::half && old.size(2) * 2 == p.h && old.size(3) * 2 == p.w);
+  const bool fits =
+      p.kind == Fade::detail || (p.kind == Fade::half && old.size(2) * 2 == p.h && old.size(3) * 2 == p.w);
   STD_TORCH_CHECK(p.kind == Fade::same || (fits && p.h % 2 == 0 && p.w % 2 == 0),
                   "gankern.fade: old must have the height and width of new, or half of them, got new [", p.h, ", ", p.w,
                   "]");
@@ -87,8 +88,9 @@ Tensor fade(const Tensor new_any, const std::optional<Tensor> old_any, const std
 
 std::tuple<Tensor, Tensor> fade_backward(const Tensor dy_any, const std::optional<Tensor> alpha, double number,
                                          bool half) {
-  STD_TORCH_CHECK(dy_any.dim() == 4 && (!half || (dy_any.size(2) % 2 == 0 && dy_any.size(3) % 2 == 0)),
-                  "gankern.fade_backward: dy must have 4 dimensions [N, C, H, W], H and W even if old has half of them");
+  STD_TORCH_CHECK(
+      dy_any.dim() == 4 && (!half || (dy_any.size(2) % 2 == 0 && dy_any.size(3) % 2 == 0)),
+      "gankern.fade_backward: dy must have 4 dimensions [N, C, H, W], H and W even if old has half of them");
   const bool channels_last = is_channels_last(dy_any);
   const MemoryFormat format = format_of(channels_last);
   const Tensor dy = torch::stable::contiguous(dy_any, format);

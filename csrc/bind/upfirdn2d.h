@@ -2,7 +2,6 @@
 #pragma once
 
 #include "../math/upfirdn2d.h"
-
 #include "tensor.h"
 
 namespace gankern::bind {

@@ -15,8 +15,8 @@ Tensor upsample_add(const Tensor x, const Tensor y, const Tensor f, int64_t up_x
   STD_TORCH_CHECK(fits, "gankern.upsample_add: y must have the shape of the enlarged images, [", call.y.size(0), ", ",
                   call.y.size(1), ", ", call.y.size(2), ", ", call.y.size(3), "]");
   if (call.y.numel() == 0) return call.y;
-  const UpsampleAddParams p{call.p,      dtype_of(y, "upsample_add", "y"), y.const_data_ptr(), y.stride(0), y.stride(1),
-                            y.stride(2), y.stride(3)};
+  const UpsampleAddParams p{
+      call.p, dtype_of(y, "upsample_add", "y"), y.const_data_ptr(), y.stride(0), y.stride(1), y.stride(2), y.stride(3)};
   const int64_t rows = call.y.numel() / (call.p.out_w * (call.p.channels_last ? call.p.c : 1));
   const int64_t grain = 1 + 16384 * rows / call.y.numel();
   using namespace cpu;

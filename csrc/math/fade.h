@@ -11,10 +11,10 @@ enum class Fade { same, half, detail, backward_same, backward_half };
 struct FadeParams {
   Fade kind;
   DType dtype;
-  const void* in;   // [planes, h, w, g]: new, or dy
-  const void* low;  // old, dense in the same layout: [planes, h, w, g], or for `half` [planes, h / 2, w / 2, g]
-  void* out;        // y, or dnew
-  void* low_out;    // dold
+  const void* in;           // [planes, h, w, g]: new, or dy
+  const void* low;          // old, dense in the same layout: [planes, h, w, g], or for `half` [planes, h / 2, w / 2, g]
+  void* out;                // y, or dnew
+  void* low_out;            // dold
   int64_t planes, h, w, g;  // g channels side by side: 1, or all for channels_last
   double alpha;
 

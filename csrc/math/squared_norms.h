@@ -1,4 +1,5 @@
-// squared_norms: parameters. Dense memory seen as [samples, size], in pieces whose partial sums do not depend on threads.
+// squared_norms: parameters. Dense memory seen as [samples, size], in pieces whose partial sums do not depend on
+// threads.
 #pragma once
 
 #include "numeric.h"

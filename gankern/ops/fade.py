@@ -17,7 +17,7 @@ def fade(new: torch.Tensor, old: torch.Tensor, alpha: Alpha, *, backend: str | N
     """Fades new images or features in: y = alpha * new + (1 - alpha) * old, in one pass over memory.
 
     In a generator `old` is the image of half the size, doubled by nearest neighbour on the way; in a discriminator
-    the features of the half-size image, of the size of the new block's: fade(block(x), fromrgb(avg_pool2d(img, 2)), alpha).
+    the features of the half-size image, as many as the new block's: fade(block(x), fromrgb(avg_pool2d(img, 2)), alpha).
 
     Args:
         new: Images or features [N, C, H, W]; float64, float32, bfloat16 or float16, any strides.

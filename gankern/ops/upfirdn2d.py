@@ -172,9 +172,7 @@ def downsample2d(
     return upfirdn2d(x, f, down=[down_x, down_y], padding=padding, flip_filter=flip_filter, gain=gain, backend=backend)
 
 
-def centred_upsampling(
-    op: str, f: Any, up: Any, padding: Any
-) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+def centred_upsampling(op: str, f: Any, up: Any, padding: Any) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """The factors (x, y), and the padding of `upfirdn2d` that keeps the image centred; `padding` is added to that."""
     up_x, up_y = parse_scaling(op, "up", up)
     fw, fh = filter_size(f)

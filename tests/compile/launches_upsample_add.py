@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from gankern.triton import upfirdn2d as module
+from gankern.triton import upfirdn2d
 from gankern.triton.upsample_add import upsample_add
 
+module = upfirdn2d
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 

@@ -9,9 +9,7 @@ import torch
 from case import Arguments, Case
 
 
-def _fade(
-    what: str, shape: tuple[int, ...], half: bool = True, alpha: float | None = None, core: bool = False
-) -> Case:
+def _fade(what: str, shape: tuple[int, ...], half: bool = True, alpha: float | None = None, core: bool = False) -> Case:
     """alpha None is a tensor with a gradient."""
 
     def tensors(generator: torch.Generator) -> Arguments:
