@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import gankern
 from bench.harness import DTYPES, Case
-from gankern import squared_norms
 from gankern.reference import squared_norms as reference
 
 SHAPES = ((32, 14, 1, 512), (16, 3, 64, 64), (8, 3, 256, 256))
@@ -13,10 +13,9 @@ SHAPES = ((32, 14, 1, 512), (16, 3, 64, 64), (8, 3, 256, 256))
 
 def cases(device: str) -> list[Case]:
     """The op's cases, small to large, in float32 and bfloat16."""
+    ours = gankern.squared_norms
     return [
-        Case(
-            "squared_norms", "gradient", shape, dtype, reference.squared_norms, gankern.squared_norms, reads_input=True
-        )
+        Case("squared_norms", "gradient", shape, dtype, reference.squared_norms, ours, reads_input=True)
         for dtype in DTYPES
         for shape in SHAPES
     ]
