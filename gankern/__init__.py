@@ -12,6 +12,8 @@ from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.ema_update import ema_update
 from gankern.ops.filtered_lrelu import filtered_lrelu
 from gankern.ops.grid_sample import affine_grid, grid_sample
+from gankern.ops.fade import fade, fade_detail
+from gankern.ops.gradient_penalty import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.noise_injection import noise_injection
@@ -21,7 +23,9 @@ from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.sanitize_gradients import sanitize_gradients
 from gankern.ops.spectral_norm_batched import spectral_norm_batched
+from gankern.ops.squared_norms import squared_norms
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+from gankern.ops.upsample_add import upsample_add
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +39,8 @@ __all__ = [
     "downsample2d",
     "ema_update",
     "explain",
+    "fade",
+    "fade_detail",
     "filter2d",
     "filtered_lrelu",
     "grid_sample",
@@ -51,9 +57,16 @@ __all__ = [
     "sanitize_gradients",
     "setup_filter",
     "spectral_norm_batched",
+    "path_length_penalty",
+    "r1_penalty",
+    "r2_penalty",
+    "setup_filter",
+    "squared_norms",
     "upfirdn2d",
     "upsample2d",
+    "upsample_add",
     "use_backend",
+    "wgan_gp_penalty",
 ]
 
 _dispatch._find_backends()

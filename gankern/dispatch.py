@@ -31,7 +31,10 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
     "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "styled_bias_act": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "fade": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "squared_norms": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "upsample_add": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
 }
 OPS = tuple(ORDER)
 

@@ -27,7 +27,10 @@ from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.filtered_lrelu import filtered_lrelu
 from gankern.ops.grid_sample import affine_grid, grid_sample
+from gankern.ops.fade import fade
+from gankern.ops.squared_norms import squared_norms
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
+from gankern.ops.upsample_add import upsample_add
 
 SHAPE = (2, 8, 9, 7)
 
@@ -45,6 +48,12 @@ def _run_styled_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_conditional_batch_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
     gain = torch.linspace(0.5, 1.5, x.shape[1]).to(x)
     return conditional_batch_norm(x, gain, gain - 1, act="relu", up=2, backend=backend)
+def _run_fade(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return fade(x, x.square(), 0.3, backend=backend)
+
+
+def _run_squared_norms(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return squared_norms(x, backend=backend)
 
 
 def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -79,6 +88,9 @@ def _run_filtered_lrelu(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
     theta = torch.tensor([[0.8, -0.5, 0.1], [0.4, 0.9, -0.2]]).to(x).expand(x.shape[0], 2, 3)
     return grid_sample(x, affine_grid(theta, x.shape), backend=backend)
+def _run_upsample_add(x: torch.Tensor, backend: str) -> torch.Tensor:
+    y = torch.linspace(-1, 1, 4 * x.numel()).to(x).reshape(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+    return upsample_add(x, y, setup_filter([1, 3, 3, 1], device=x.device), backend=backend)
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
@@ -93,6 +105,10 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "style_epilogue": _run_style_epilogue,
     "minibatch_stddev": _run_minibatch_stddev,
     "spectral_norm_batched": _run_spectral_norm_batched,
+    "fade": _run_fade,
+    "squared_norms": _run_squared_norms,
+    "upfirdn2d": _run_upfirdn2d,
+    "upsample_add": _run_upsample_add,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gankern import downsample2d, normalize_2nd_moment, setup_filter, upsample2d
+from gankern import downsample2d, normalize_2nd_moment, setup_filter, upsample_add
 from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev, ModulatedConv2d, StyledConv
 
 NOISE_MODES = ("random", "const", "none")
@@ -209,12 +209,11 @@ class SynthesisBlock(torch.nn.Module):
         else:
             x = self.conv0(x.to(dtype), next(w), **layer_kwargs)  # [N, O, H, W]
             x = self.conv1(x, next(w), **layer_kwargs)
-        if img is not None:
-            img = upsample2d(img, self.resample_filter.float())  # [N, img_channels, H, W]
         if self.has_torgb:
             y = self.torgb(x, next(w), fused_modconv=fused_modconv)  # [N, img_channels, H, W]
-            y = y.to(dtype=ws.dtype, memory_format=torch.contiguous_format)
-            img = y if img is None else img.add_(y)
+            img = upsample_add(img, y, self.resample_filter.float()).to(ws.dtype)  # [N, img_channels, H, W]
+        elif img is not None:
+            img = upsample2d(img, self.resample_filter.float())  # [N, img_channels, H, W]
         return x, img
 
 

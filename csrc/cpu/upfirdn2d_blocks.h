@@ -1,6 +1,6 @@
 // upfirdn2d for the field's short filters, of rank 1: blocks of rows walked by registers. Each input vector is loaded
 // once a block, its vertical sums go straight into the horizontal ones, and nothing is stored but the result.
-// PixelBlock: channels_last, a vector of channels walks along the pixels. PlaneBlock: NCHW, a vector of pixels.
+// PixelBlock: channels_last, a strip of channels walks along the pixels. PlaneBlock: NCHW, a vector of pixels.
 #pragma once
 
 #include "separated.h"
@@ -62,108 +62,103 @@ struct RowBlock {
   }
 };
 
-template <typename V>
-GANKERN_HD void clear(V* v, int n) {
-  for (int i = 0; i < n; ++i) v[i] = V::fill(0);
-}
-
 template <typename T, int up, int down, int taps, int rows>
 class PixelBlock : RowBlock<T, up, down, taps, rows> {
   using Rows = RowBlock<T, up, down, taps, rows>;
+  using A = typename Rows::A;
   using V = typename Rows::V;
-  using Rows::p, Rows::from, Rows::step, Rows::to, Rows::weight_x;
+  using Rows::p, Rows::from, Rows::step, Rows::to, Rows::weight_x, Rows::kInputs;
 
-  static constexpr int kPending = up == 2 ? 2 : down == 2 ? 1 : taps - 1;  // unfinished outputs of a row
+  static constexpr int kStrip = 256;  // channels side by side, so that memory is read and written in long runs
+  static constexpr int kPast = up == 2 || down == 2 ? 1 : taps - 1;
+
+  A past[kPast][rows][kStrip];  // vertical sums of earlier pixels, oldest first; of two of them, weighted, if down == 2
+  T nothing[kStrip] = {};       // what is read outside the image
+  T unwanted[kStrip];           // where results outside the result go
 
  public:
   using Rows::Rows;
 
   // Output rows [first, last) of image n.
   void run(int64_t n, int64_t first, int64_t last) {
-    constexpr int vectors = 2;  // of channels side by side: whole pairs of cache lines
     const T* image = static_cast<const T*>(p.x) + n * p.stride_n;
     T* result = static_cast<T*>(p.y) + n * p.out_h * p.out_w * p.c;
     for (int64_t y = this->start(first); y < last; y += rows) {
       this->place(y, first, last, image, p.c, result, p.out_w * p.c);
-      int64_t c = 0;
-      for (; c + vectors * V::size <= p.c; c += vectors * V::size) walk<vectors, false>(c);
-      for (; c + V::size <= p.c; c += V::size) walk<1, false>(c);
-      if (c < p.c) walk<1, true>(c);
+      for (int64_t c = 0; c < p.c; c += kStrip) walk(c, p.c - c < kStrip ? p.c - c : kStrip);
     }
   }
 
  private:
-  template <bool tail>
-  GANKERN_HD void read(int64_t x, int64_t c, V* column) const {
-    if (x < 0 || x >= p.in_w) return clear(column, rows);
-    this->vertical(column, [&](int i) __attribute__((always_inline)) {
-      const T* at = from[i] + (step[i] == 0 ? 0 : x * step[i] + c);
-      return tail ? V::load(at, 0, p.c - c) : V::load(at);
-    });
-  }
+  struct Step {
+    const T* in[down][kInputs];
+    T* out[up][rows];
+    A (*past[kPast])[kStrip];
+  };
 
-  template <bool tail>
-  GANKERN_HD void write(int64_t x, int64_t c, int r, V v) const {
-    if (x < 0 || x >= p.out_w || to[r] == nullptr) return;
-    if (tail) {
-      v.store(to[r] + x * p.c + c, 0, p.c - c);
-    } else {
-      v.store(to[r] + x * p.c + c);
+  // Channels [c, c + n) along the pixels: a step takes the next `down` of them and makes the next `up`.
+  void walk(int64_t c, int64_t n) {
+    Step at;
+    for (int k = 0; k < kPast; ++k) {
+      at.past[k] = past[k];
+      for (int r = 0; r < rows; ++r) memset(static_cast<void*>(past[k][r]), 0, n * sizeof(A));
+    }
+    // With up == 2, sample s + 1 completes outputs t - pad with t = 2 s - 1 (odd taps) and t = 2 s (even taps).
+    int64_t o = up == 2 ? -2 - (p.pad_x % 2 == 0) : down == 2 ? -1 : 1 - taps;
+    int64_t x = up == 2 ? (o + 3 - p.pad_x) / 2 : o * down - p.pad_x + taps - down;
+    for (; o < p.out_w; o += up, x += down) {
+      for (int d = 0; d < down; ++d) {
+        const bool inside = x + d >= 0 && x + d < p.in_w;
+        for (int i = 0; i < kInputs; ++i) {
+          at.in[d][i] = inside && step[i] != 0 ? from[i] + (x + d) * step[i] + c : nothing;
+        }
+      }
+      for (int u = 0; u < up; ++u) {
+        const bool inside = o + u >= 0 && o + u < p.out_w;
+        for (int r = 0; r < rows; ++r) at.out[u][r] = inside && to[r] ? to[r] + (o + u) * p.c + c : unwanted;
+      }
+      int64_t k = 0;
+      for (; k + V::size <= n; k += V::size) take<false>(at, k, 0);
+      if (k < n) take<true>(at, k, n - k);
+      for (int j = 0; j + 1 < kPast; ++j) std::swap(at.past[j], at.past[j + 1]);
     }
   }
 
-  // An input pixel adds to the pending sums of the outputs it meets, and completes one or two of them.
-  template <int vectors, bool tail>
-  void walk(int64_t c) const {
-    V pending[vectors][rows][kPending], column[rows];
-    clear(pending[0][0], vectors * rows * kPending);
-    if constexpr (up == 2) {
-      // Input i completes outputs t - pad with t = 2 i - 3 and 2 i - 2.
-      const int64_t first = p.pad_x <= 0 ? (1 - p.pad_x) / 2 : -(p.pad_x / 2);
-      const int64_t last = (p.out_w + 2 - p.pad_x) / 2;
-      for (int64_t i = first; i <= last; ++i) {
-        for (int v = 0; v < vectors; ++v) {
-          const int64_t at = c + v * V::size;
-          read<tail>(i, at, column);
-          for (int r = 0; r < rows; ++r) {
-            V* wait = pending[v][r];
-            write<tail>(2 * i - 3 + p.pad_x, at, r, wait[1].plus(weight_x[3], column[r]));
-            write<tail>(2 * i - 2 + p.pad_x, at, r, wait[0].plus(weight_x[2], column[r]));
-            wait[0] = V::fill(0).plus(weight_x[0], column[r]);
-            wait[1] = V::fill(0).plus(weight_x[1], column[r]);
-          }
-        }
-      }
-    } else if constexpr (down == 2) {
-      V even[rows];
-      for (int64_t o = -1; o < p.out_w; ++o) {
-        for (int v = 0; v < vectors; ++v) {
-          const int64_t at = c + v * V::size;
-          read<tail>(2 * o - p.pad_x + 2, at, even);
-          read<tail>(2 * o - p.pad_x + 3, at, column);
-          for (int r = 0; r < rows; ++r) {
-            V* wait = pending[v][r];
-            write<tail>(o, at, r, wait[0].plus(weight_x[2], even[r]).plus(weight_x[3], column[r]));
-            wait[0] = V::fill(0).plus(weight_x[0], even[r]).plus(weight_x[1], column[r]);
-          }
-        }
-      }
-    } else {
-      for (int64_t o = 1 - taps; o < p.out_w; ++o) {
-        for (int v = 0; v < vectors; ++v) {
-          const int64_t at = c + v * V::size;
-          read<tail>(o - p.pad_x + taps - 1, at, column);
-          for (int r = 0; r < rows; ++r) {
-            V* wait = pending[v][r];
-            write<tail>(o, at, r, wait[0].plus(weight_x[taps - 1], column[r]));
-            for (int k = 0; k + 1 < kPending; ++k) wait[k] = wait[k + 1].plus(weight_x[taps - 2 - k], column[r]);
-            wait[kPending - 1] = V::fill(0).plus(weight_x[0], column[r]);
-          }
-        }
+  // The step for a vector of channels from k on, all of its lanes or the first `last`.
+  template <bool tail>
+  GANKERN_HD void take(const Step& at, int64_t k, int64_t last) const {
+    const auto read = [&](const T* v)
+                          __attribute__((always_inline)) { return tail ? V::load(v + k, 0, last) : V::load(v + k); };
+    const auto write = [&](T* v, V sum)
+                           __attribute__((always_inline)) { tail ? sum.store(v + k, 0, last) : sum.store(v + k); };
+    V column[down][rows];
+    for (int d = 0; d < down; ++d) {
+      this->vertical(column[d], [&](int i) __attribute__((always_inline)) { return read(at.in[d][i]); });
+    }
+    for (int r = 0; r < rows; ++r) {
+      const V now = column[0][r], before = V::load(at.past[0][r] + k);
+      const V none = V::fill(0);
+      if constexpr (up == 2) {
+        write(at.out[0][r], none.plus(weight_x[1], before).plus(weight_x[3], now));
+        write(at.out[1][r], none.plus(weight_x[0], before).plus(weight_x[2], now));
+        now.store(at.past[0][r] + k);
+      } else if constexpr (down == 2) {
+        write(at.out[0][r], before.plus(weight_x[2], now).plus(weight_x[3], column[1][r]));
+        none.plus(weight_x[0], now).plus(weight_x[1], column[1][r]).store(at.past[0][r] + k);
+      } else {
+        V sum = none.plus(weight_x[0], before);
+        for (int j = 1; j < kPast; ++j) sum = sum.plus(weight_x[j], V::load(at.past[j][r] + k));
+        write(at.out[0][r], sum.plus(weight_x[taps - 1], now));
+        now.store(at.past[0][r] + k);
       }
     }
   }
 };
+
+template <typename V>
+GANKERN_HD void clear(V* v, int n) {
+  for (int i = 0; i < n; ++i) v[i] = V::fill(0);
+}
 
 template <typename T, int up, int down, int taps, int rows>
 class PlaneBlock : RowBlock<T, up, down, taps, rows> {
@@ -201,30 +196,46 @@ class PlaneBlock : RowBlock<T, up, down, taps, rows> {
 
   GANKERN_HD void write(int64_t x, int r, V v) const {
     if (to[r] == nullptr || x >= p.out_w) return;
-    if (x >= 0 && x + V::size <= p.out_w) {
+    if (x + V::size <= p.out_w) {
       v.store(to[r] + x);
     } else {
-      v.store(to[r] + x, -x, p.out_w - x);
+      v.store(to[r] + x, 0, p.out_w - x);
+    }
+  }
+
+  // Sample s makes output t - pad with t = 2 s - 1 (odd taps) and t = 2 s (even taps), from samples s and s + 1. Column
+  // 0, where the first register begins, has an odd t or an even one; an even one with the sample before `now`.
+  template <bool odd_first>
+  void walk_up() const {
+    V before[rows], now[rows], next[rows];
+    int64_t s = odd_first ? (1 - p.pad_x) / 2 : 1 - p.pad_x / 2;
+    read(s, now);
+    if (!odd_first) read(s - V::size, before);
+    for (int64_t x = 0; x < p.out_w; x += 2 * V::size) {
+      read(s += V::size, next);
+      for (int r = 0; r < rows; ++r) {
+        const V later = shifted<1>(now[r], next[r]), none = V::fill(0);
+        const V odd_t = none.plus(weight_x[1], now[r]).plus(weight_x[3], later);
+        if constexpr (odd_first) {
+          const V even_t = none.plus(weight_x[0], now[r]).plus(weight_x[2], later);
+          write(x, r, alternating_low(odd_t, even_t));
+          write(x + V::size, r, alternating_high(odd_t, even_t));
+        } else {
+          const V earlier = shifted<V::size - 1>(before[r], now[r]);
+          const V even_t = none.plus(weight_x[0], earlier).plus(weight_x[2], now[r]);
+          write(x, r, alternating_low(even_t, odd_t));
+          write(x + V::size, r, alternating_high(even_t, odd_t));
+          before[r] = now[r];
+        }
+        now[r] = next[r];
+      }
     }
   }
 
   void walk() const {
     V now[rows], next[rows];
     if constexpr (up == 2) {
-      // Sample s makes output t - pad with t = 2 s - 1 (odd taps) and t = 2 s (even taps), from samples s and s + 1.
-      int64_t s = p.pad_x <= 0 ? (1 - p.pad_x) / 2 : -(p.pad_x / 2);
-      read(s, now);
-      for (int64_t x = 2 * s - 1 + p.pad_x; x < p.out_w; x += 2 * V::size) {
-        read(s += V::size, next);
-        for (int r = 0; r < rows; ++r) {
-          const V other = shifted<1>(now[r], next[r]);
-          const V odd_t = V::fill(0).plus(weight_x[1], now[r]).plus(weight_x[3], other);
-          const V even_t = V::fill(0).plus(weight_x[0], now[r]).plus(weight_x[2], other);
-          write(x, r, alternating_low(odd_t, even_t));
-          write(x + V::size, r, alternating_high(odd_t, even_t));
-          now[r] = next[r];
-        }
-      }
+      p.pad_x % 2 != 0 ? walk_up<true>() : walk_up<false>();
     } else if constexpr (down == 2) {
       V more[rows], even_now[rows], odd_now[rows];
       const auto read_pair = [&](int64_t x, V* a, V* b) {

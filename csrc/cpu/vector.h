@@ -142,7 +142,15 @@ struct Vector<float, 8> {
   }
 
   void store(float* p) const { _mm256_storeu_ps(p, v); }
-  void store(float* p, int64_t first, int64_t last) const { _mm256_maskstore_ps(p, lanes(first, last), v); }
+  // A masked store is microcode on some processors, many times the cost of the pieces of a row's end.
+  void store(float* p, int64_t first, int64_t last) const {
+    if (last >= 8 && first <= 0) return store(p);
+    if (first > 0) return _mm256_maskstore_ps(p, lanes(first, last), v);
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (last & 4) _mm_storeu_ps(p, rest), p += 4, rest = _mm256_extractf128_ps(v, 1);
+    if (last & 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), rest), p += 2, rest = _mm_movehl_ps(rest, rest);
+    if (last & 1) _mm_store_ss(p, rest);
+  }
   void store(bfloat16* p) const { store_each(p, 0, 8); }
   void store(float16* p) const { store_each(p, 0, 8); }
   template <typename T>

@@ -107,7 +107,7 @@ def upfirdn2d(
     checks.check_number("upfirdn2d", "gain", gain)
     if f is None:
         f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
-    _check_filter(x, f, (up_x, up_y), (px0, px1, py0, py1))
+    check_filter("upfirdn2d", x, f, (up_x, up_y), (px0, px1, py0, py1))
     chosen = dispatch.choose("upfirdn2d", x.device.type, backend)
     if chosen == "eager":
         padding = (px0, px1, py0, py1)
@@ -144,17 +144,9 @@ def upsample2d(
     backend: str | None = None,
 ) -> torch.Tensor:
     """Enlarges images `up` times, keeping their magnitude; `padding` is added to the result. See `upfirdn2d`."""
-    up_x, up_y = parse_scaling("upsample2d", "up", up)
-    fw, fh = filter_size(f)
-    px0, px1, py0, py1 = parse_padding("upsample2d", padding)
-    padding = [
-        px0 + (fw + up_x - 1) // 2,
-        px1 + (fw - up_x) // 2,
-        py0 + (fh + up_y - 1) // 2,
-        py1 + (fh - up_y) // 2,
-    ]
-    gain = gain * up_x * up_y
-    return upfirdn2d(x, f, up=[up_x, up_y], padding=padding, flip_filter=flip_filter, gain=gain, backend=backend)
+    scale, padding = centred_upsampling("upsample2d", f, up, padding)
+    gain = gain * scale[0] * scale[1]
+    return upfirdn2d(x, f, up=scale, padding=padding, flip_filter=flip_filter, gain=gain, backend=backend)
 
 
 def downsample2d(
@@ -178,6 +170,16 @@ def downsample2d(
         py1 + (fh - down_y) // 2,
     ]
     return upfirdn2d(x, f, down=[down_x, down_y], padding=padding, flip_filter=flip_filter, gain=gain, backend=backend)
+
+
+def centred_upsampling(op: str, f: Any, up: Any, padding: Any) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The factors (x, y), and the padding of `upfirdn2d` that keeps the image centred; `padding` is added to that."""
+    up_x, up_y = parse_scaling(op, "up", up)
+    fw, fh = filter_size(f)
+    px0, px1, py0, py1 = parse_padding(op, padding)
+    pad_x = (px0 + (fw + up_x - 1) // 2, px1 + (fw - up_x) // 2)
+    pad_y = (py0 + (fh + up_y - 1) // 2, py1 + (fh - up_y) // 2)
+    return (up_x, up_y), (*pad_x, *pad_y)
 
 
 def parse_scaling(op: str, argument: str, scaling: Any) -> tuple[int, int]:
@@ -215,25 +217,28 @@ def filter_size(f: Any) -> tuple[int, int]:
     return f.shape[-1], f.shape[0]
 
 
-def _check_filter(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], padding: tuple[int, int, int, int]) -> None:
-    checks.check_tensor("upfirdn2d", "f", f)
+def check_filter(
+    op: str, x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], padding: tuple[int, int, int, int]
+) -> None:
+    """f is a filter that fits into the upsampled and padded image."""
+    checks.check_tensor(op, "f", f)
     if f.dtype != torch.float32:
-        raise checks.bad_type("upfirdn2d", "f", "be float32 (see setup_filter)", f.dtype)
+        raise checks.bad_type(op, "f", "be float32 (see setup_filter)", f.dtype)
     if f.ndim not in (1, 2) or f.numel() == 0 or max(f.shape) > MAX_TAPS:
         expected = f"have shape [taps] or [taps_y, taps_x] with 1 to {MAX_TAPS} taps"
-        raise checks.bad_value("upfirdn2d", "f", expected, list(f.shape))
+        raise checks.bad_value(op, "f", expected, list(f.shape))
     if f.requires_grad:
-        raise checks.bad_value("upfirdn2d", "f", "not require a gradient: there is none", "requires_grad=True")
-    checks.check_same_device("upfirdn2d", "f", f, x)
+        raise checks.bad_value(op, "f", "not require a gradient: there is none", "requires_grad=True")
+    checks.check_same_device(op, "f", f, x)
     fw, fh = filter_size(f)
     width = x.shape[3] * up[0] + padding[0] + padding[1]
     height = x.shape[2] * up[1] + padding[2] + padding[3]
     if width < fw or height < fh:
         expected = f"be no larger than the upsampled and padded image [{height}, {width}]"
-        raise checks.bad_value("upfirdn2d", "f", expected, f"[{fh}, {fw}] (x is {list(x.shape)})")
+        raise checks.bad_value(op, "f", expected, f"[{fh}, {fw}] (x is {list(x.shape)})")
 
 
-def _output_size(size: int, up: int, down: int, before: int, after: int, taps: int) -> int:
+def output_size(size: int, up: int, down: int, before: int, after: int, taps: int) -> int:
     return (size * up + before + after - taps) // down + 1
 
 
@@ -253,13 +258,13 @@ def _fake(
 ) -> torch.Tensor:
     n, c, h, w = x.shape
     fw, fh = filter_size(f)
-    height = _output_size(h, up_y, down_y, py0, py1, fh)
-    width = _output_size(w, up_x, down_x, px0, px1, fw)
-    return torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+    height = output_size(h, up_y, down_y, py0, py1, fh)
+    width = output_size(w, up_x, down_x, px0, px1, fw)
+    return torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=memory_format(x))
 
 
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/upfirdn2d.cpp."""
+def memory_format(x: torch.Tensor) -> torch.memory_format:
+    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/upfirdn2d.h."""
     channels = x.shape[1]
     is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
     return torch.channels_last if is_last else torch.contiguous_format

@@ -29,14 +29,27 @@ def upfirdn2d(
     """Upsample, pad, filter, downsample; arguments as in `gankern.upfirdn2d`, all given."""
     width = (x.shape[3] * up_x + px0 + px1 - f.shape[-1]) // down_x + 1
     height = (x.shape[2] * up_y + py0 + py1 - f.shape[0]) // down_y + 1
+    return resample(x, f, (up_x, up_y), (down_x, down_y), (px0, py0), (width, height), flip_filter, gain)
+
+
+def resample(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    pad: tuple[int, int],
+    size: tuple[int, int],
+    flip: bool,
+    gain: float,
+    summand: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """To images of `size`, plus `summand`, if given, of any dtype and strides; pairs are (x, y)."""
     f = f.contiguous()
     if f.ndim == 2:
-        return _resample(x, f, (up_x, up_y), (down_x, down_y), (px0, py0), (width, height), flip_filter, gain, x.dtype)
+        return _resample(x, f, up, down, pad, size, flip, gain, x.dtype, summand)
     between = torch.float64 if x.dtype == torch.float64 else torch.float32
-    size = (width, x.shape[2])
-    rows = _resample(x, f[None, :], (up_x, 1), (down_x, 1), (px0, 0), size, flip_filter, 1.0, between)
-    size = (width, height)
-    return _resample(rows, f[:, None], (1, up_y), (1, down_y), (0, py0), size, flip_filter, gain, x.dtype)
+    rows = _resample(x, f[None, :], (up[0], 1), (down[0], 1), (pad[0], 0), (size[0], x.shape[2]), flip, 1.0, between)
+    return _resample(rows, f[:, None], (1, up[1]), (1, down[1]), (0, pad[1]), size, flip, gain, x.dtype, summand)
 
 
 def _resample(
@@ -49,6 +62,7 @@ def _resample(
     flip: bool,
     gain: float,
     dtype: torch.dtype,
+    summand: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One pass with the taps f [taps_y, taps_x]; pairs are (x, y). Returns [N, C, size_y, size_x] of `dtype`."""
     n, channels = x.shape[:2]
@@ -71,10 +85,12 @@ def _resample(
             x,
             f,
             y,
+            summand,
             *x.shape[1:],
             *size,
             *x.stride(),
             *y.stride(),
+            *((0,) * 4 if summand is None else summand.stride()),
             *pad,
             triton.cdiv(max(pad[0], 0), up[0]),
             triton.cdiv(max(pad[1], 0), up[1]),
@@ -90,7 +106,7 @@ def _resample(
             BLOCK_X=block_x,
             BLOCK=block,
             ACC=tl.float64 if x.dtype == torch.float64 else tl.float32,
-            WIDE=_is_wide(x) or _is_wide(y),
+            WIDE=any(_is_wide(t) for t in (x, y, summand) if t is not None),
         )
     return y.to(dtype)
 
@@ -113,6 +129,7 @@ def upfirdn2d_fwd_kernel(
     x_ptr,
     f_ptr,
     y_ptr,
+    summand_ptr,
     channels,
     in_h,
     in_w,
@@ -126,6 +143,10 @@ def upfirdn2d_fwd_kernel(
     y_stride_c,
     y_stride_h,
     y_stride_w,
+    summand_stride_n,
+    summand_stride_c,
+    summand_stride_h,
+    summand_stride_w,
     pad_x,
     pad_y,
     lift_x,
@@ -182,4 +203,8 @@ def upfirdn2d_fwd_kernel(
                 tap = tl.load(f_ptr + ky * TAPS_X + kx)
             total += sample * tap.to(ACC)
     at = n * y_stride_n + c * y_stride_c + oy * y_stride_h + ox * y_stride_w
-    tl.store(y_ptr + at, (total * tl.full((), gain, ACC)).to(y_ptr.dtype.element_ty), mask=inside)
+    total = total * tl.full((), gain, ACC)
+    if summand_ptr is not None:
+        there = n * summand_stride_n + c * summand_stride_c + oy * summand_stride_h + ox * summand_stride_w
+        total += tl.load(summand_ptr + there, mask=inside, other=0.0).to(ACC)
+    tl.store(y_ptr + at, total.to(y_ptr.dtype.element_ty), mask=inside)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-import gankern
+from gankern import path_length_penalty, r1_penalty, sanitize_gradients
 
 from .losses import logistic_d_fake, logistic_d_real, nonsaturating_g
 from .options import TrainingOptions
-from .regularisers import mix_styles, path_length_penalty, path_lengths, r1_penalty
+from .regularisers import mix_styles
 from .state import TrainingState
 
 
@@ -59,7 +59,7 @@ def run_phase(phase: Phase, state: TrainingState, options: TrainingOptions, batc
     phase.gradients.zero_()
     for loss in phase.losses(state, options, batch):
         (loss * phase.interval).backward()
-    gankern.sanitize_gradients(phase.gradients)
+    sanitize_gradients(phase.gradients)
     phase.opt.step()
 
 
@@ -86,7 +86,7 @@ def g_path_length(state: TrainingState, options: TrainingOptions, batch: Batch) 
     """Path length regularisation, on half a batch."""
     half = max(len(batch.z) // 2, 1)
     img, ws = generate(state, options, batch.z[:half], batch.c[:half])
-    penalty = path_length_penalty(path_lengths(img, ws), state.pl_mean)
+    penalty = path_length_penalty(img, ws, state.pl_mean)
     state.stats.add("Greg", "Loss/pl_penalty", penalty)
     state.stats.add("Greg", "Loss/G/reg", penalty * options.pl_weight)
     yield penalty.mean() * options.pl_weight
@@ -110,8 +110,7 @@ def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iter
 
 def d_r1(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
     """R1 on real images."""
-    real_img = batch.real_img.detach().requires_grad_()
-    penalty = r1_penalty(real_img, state.D(real_img, batch.real_c))
+    penalty = r1_penalty(state.D, batch.real_img, batch.real_c)
     state.stats.add("Dreg", "Loss/r1_penalty", penalty)
     state.stats.add("Dreg", "Loss/D/reg", penalty * (options.r1_gamma / 2))
     yield penalty.mean() * (options.r1_gamma / 2)

@@ -303,7 +303,8 @@ def test_strides_change_nothing_but_the_memory_format(case, layout, backend, dev
     if layout in ("contiguous", "channels_last"):
         memory_format = getattr(torch, f"{layout}_format" if layout == "contiguous" else layout)
         gradients = case.images if backend != "eager" else ()  # torch's own gradients are laid out as torch likes
-        for name in ["y", *(f"d{name}" for name in gradients if f"d{name}" in actual)]:
+        names = ["y"] if actual["y"].ndim == 4 else []
+        for name in [*names, *(f"d{name}" for name in gradients if f"d{name}" in actual)]:
             assert actual[name].is_contiguous(memory_format=memory_format), name
 
 
@@ -323,7 +324,9 @@ def test_an_expanded_gradient_is_read_with_its_stride_0(case, expanded, backend,
     """What sum() and mean() hand back."""
     arguments = case.arguments(torch.float64, device)
     y = case.run(arguments, backend)
-    part = {"everywhere": y[:1, :1, :1, :1], "over_pixels": y[:, :, :1, :1], "over_the_batch": y[:1]}[expanded]
+    one = slice(0, 1)
+    pixels = (..., *(one,) * (y.ndim - 2))
+    part = {"everywhere": y[(one,) * y.ndim], "over_pixels": y[pixels], "over_the_batch": y[:1]}[expanded]
     dy = like_random(part).expand_as(y)
     actual = case.run_with_gradients(arguments, backend, dy)
     expected = case.run_with_gradients(arguments, backend, dy.contiguous())
