@@ -10,6 +10,13 @@ from gankern import checks, dispatch, library
 from gankern.ops.bias_act import activation_funcs
 from gankern.reference import styled_bias_act as reference
 
+SHAPES = {
+    "scale": "[N, C] = [{n}, {c}]",
+    "noise": "[H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}",
+    "strength": "[] or [C] = [{c}]",
+    "b": "[C] = [{c}]",
+}
+
 
 def styled_bias_act(
     x: torch.Tensor,
@@ -63,15 +70,15 @@ def styled_bias_act(
     if chosen == "eager":
         return reference.styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scale, noise, strength, b = (t if t is None else t.to(accumulate) for t in (scale, noise, strength, b))
+    scale, noise, strength, b = (
+        t if t is None or t.dtype == accumulate else t.to(accumulate) for t in (scale, noise, strength, b)
+    )
     if noise is not None and noise.ndim == 2:
         noise = noise[None, None]  # [1, 1, H, W]
     return library.ops(chosen).styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
 
 
-def _check(
-    x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any
-) -> None:
+def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any) -> None:
     op = "styled_bias_act"
     checks.check_image(op, x)
     if act not in activation_funcs:
@@ -84,28 +91,21 @@ def _check(
     if strength is not None and noise is None:
         raise checks.bad_value(op, "strength", "be None where there is no noise", type(strength).__name__)
     n, c, h, w = x.shape
-    shapes: dict[str, tuple[Any, str, tuple]] = {
-        "scale": (scale, f"[N, C] = [{n}, {c}]", ((n, c),)),
-        "noise": (
-            noise,
-            f"[H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}",
-            ((h, w), (1, 1, h, w), (n, 1, h, w)),
-        ),
-        "strength": (strength, f"[] or [C] = [{c}]", ((), (c,))),
-        "b": (b, f"[C] = [{c}]", ((c,),)),
-    }
-    for name, (tensor, expected, allowed) in shapes.items():
-        if tensor is not None:
-            _check_beside(op, name, tensor, x, expected, allowed)
-
-
-def _check_beside(op: str, name: str, tensor: Any, x: torch.Tensor, expected: str, allowed: tuple) -> None:
-    checks.check_tensor(op, name, tensor)
-    if tensor.dtype not in (x.dtype, torch.float32):
-        raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
-    if tuple(tensor.shape) not in allowed:
-        raise checks.bad_value(op, name, f"have shape {expected}", f"{list(tensor.shape)} (x is {list(x.shape)})")
-    checks.check_same_device(op, name, tensor, x)
+    for name, tensor, allowed in (
+        ("scale", scale, ((n, c),)),
+        ("noise", noise, ((n, 1, h, w), (1, 1, h, w), (h, w))),
+        ("strength", strength, ((), (c,))),
+        ("b", b, ((c,),)),
+    ):
+        if tensor is None:
+            continue
+        checks.check_tensor(op, name, tensor)
+        if tensor.dtype not in (x.dtype, torch.float32):
+            raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
+        if tensor.shape not in allowed:
+            expected = f"have shape {SHAPES[name].format(n=n, c=c, h=h, w=w)}"
+            raise checks.bad_value(op, name, expected, f"{list(tensor.shape)} (x is {list(x.shape)})")
+        checks.check_same_device(op, name, tensor, x)
 
 
 def _through_bias_act(act: str, alpha: float) -> bool:
@@ -289,9 +289,7 @@ def _setup_backward_backward_context(ctx: Any, inputs: tuple, output: tuple) -> 
     ctx.save_for_backward(*tensors)
 
 
-def _third_order(
-    ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | None, r: torch.Tensor | None
-) -> tuple:
+def _third_order(ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | None, r: torch.Tensor | None) -> tuple:
     """Of grad_dy = slope * (scale * ddx + dd_scale * x + dd_strength * noise + dd_b), grad_x = slope * dd_scale * dy
     and grad_scale = sum of slope * ddx * dy, whose gradients are p, q and r. Plain PyTorch but for the slope."""
     dy, ref, x, scale, noise, ddx, dd_scale, dd_strength, dd_b = ctx.saved_tensors
