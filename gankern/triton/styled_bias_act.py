@@ -172,6 +172,7 @@ def styled_bias_act_backward_backward(
             gain,
             0.0 if clamp is None else clamp,
             **tiles.constants(grad_dy, act, clamp),
+            num_warps=8,  # fewer numbers a thread: five images in registers
         )
     return grad_dy.to(dy.dtype), grad_x.to(dy.dtype), _total(grad_dy, parts, want_scale)
 
@@ -216,10 +217,7 @@ def _place(program, channels, parts, BLOCK_C: tl.constexpr, WIDE: tl.constexpr):
 @triton.jit
 def _numbers(ptr, at, inside, OTHERWISE: tl.constexpr, CHANNELS_LAST: tl.constexpr, ACC: tl.constexpr):
     """One number per channel, beside tiles."""
-    if ptr is None:
-        v = tl.full(at.shape, OTHERWISE, ACC)
-    else:
-        v = tl.load(ptr + at, mask=inside, other=0.0).to(ACC)
+    v = tl.full(at.shape, OTHERWISE, ACC) if ptr is None else tl.load(ptr + at, mask=inside, other=0.0).to(ACC)
     return v[None, :] if CHANNELS_LAST else v[:, None]
 
 
