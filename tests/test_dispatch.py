@@ -136,7 +136,7 @@ def test_explain_names_the_choice_and_every_refusal(triton_missing):
     assert gankern.explain("bias_act", "cpu") == gankern.explain("bias_act", X)
     with gankern.use_backend("eager"):
         assert gankern.explain("bias_act").endswith("eager   <- runs")
-    with pytest.raises(ValueError, match="op must be one of bias_act, upfirdn2d"):
+    with pytest.raises(ValueError, match=r"op must be one of bias_act, .*upfirdn2d"):
         gankern.explain("conv")
 
 

@@ -199,9 +199,13 @@ def _fake_backward(
     clamp: float | None,
     bias_gradient: bool,
 ) -> tuple[torch.Tensor, ...]:
-    like = dy if ref is None and x is None else x if ref is None else ref
-    dx = torch.empty_like(like, memory_format=_memory_format(like))
+    dx = _fake(_first(ref, x, dy))
     return dx, *(_fake_sum(dy, sums) for sums in (x is not None, noise is not None, bias_gradient))
+
+
+def _first(*tensors: torch.Tensor | None) -> torch.Tensor:
+    """The first that is given: the one whose memory format the result has."""
+    return next(t for t in tensors if t is not None)
 
 
 def _fake_sum(dy: torch.Tensor, wanted: bool) -> torch.Tensor:
@@ -277,8 +281,7 @@ def _fake_backward_backward(
     want_x: bool,
     want_scale: bool,
 ) -> tuple[torch.Tensor, ...]:
-    like = dy if ref is None and x is None else x if ref is None else ref
-    grad_dy = torch.empty_like(like, memory_format=_memory_format(like))
+    grad_dy = _fake(_first(ref, x, dy))
     grad_x = torch.empty_like(grad_dy) if want_x else dy.new_empty([0])
     return grad_dy, grad_x, _fake_sum(dy, want_scale)
 
@@ -298,7 +301,7 @@ def _third_order(ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | N
         return ops.styled_bias_act_backward(v.to(dy.dtype), ref, None, None, None, *ctx.options, False)[0]
 
     def total(v: torch.Tensor) -> torch.Tensor:
-        return v.sum([2, 3], dtype=r.dtype)  # [N, C]
+        return v.sum([2, 3], dtype=_fake_sum(dy, False).dtype)  # [N, C]
 
     p = torch.zeros_like(dy) if p is None else p
     q = torch.zeros_like(dy) if q is None or dd_scale is None else q

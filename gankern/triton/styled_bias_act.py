@@ -98,7 +98,7 @@ def styled_bias_act_backward(
     gain: float,
     clamp: float | None,
     bias_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     """dx = scale * du with du = dy * slope, and [N, C] the sums over pixels of x * du, of noise * du, and of du.
 
     Args:
@@ -107,7 +107,7 @@ def styled_bias_act_backward(
         act: linear, relu or lrelu with alpha >= 0.
     """
     _check_ref("styled_bias_act_backward", ref, act, clamp)
-    dx = _empty_as(dy if ref is None and x is None else x if ref is None else ref)
+    dx = _empty_as(next(t for t in (ref, x, dy) if t is not None))
     wanted = (x is not None, noise is not None, bias_gradient)
     if dx.numel() == 0:
         return dx.to(dy.dtype), *(_total(dx, None, w) for w in wanted)
@@ -150,7 +150,7 @@ def styled_bias_act_backward_backward(
     """grad_dy = slope * (scale * ddx + dd_scale * x + dd_strength * noise + dd_b), grad_x = dd_scale * du, and [N, C]
     grad_scale = the sum over pixels of ddx * du; x comes with dd_scale, noise with dd_strength."""
     _check_ref("styled_bias_act_backward_backward", ref, act, clamp)
-    grad_dy = _empty_as(dy if ref is None and x is None else x if ref is None else ref)
+    grad_dy = _empty_as(next(t for t in (ref, x, dy) if t is not None))
     grad_x = torch.empty_like(grad_dy) if want_x else grad_dy.new_empty([0])
     if grad_dy.numel() == 0:
         return grad_dy.to(dy.dtype), grad_x.to(dy.dtype), _total(grad_dy, None, want_scale)
