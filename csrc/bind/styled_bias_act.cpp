@@ -52,7 +52,8 @@ class Reader {
     if (!t.has_value()) return {nullptr, 0, 0, otherwise};
     const int64_t n = like_.size(0), c = like_.size(1);
     const bool fits = dims == 0 || t->size(dims - 1) == c;
-    check(name, is_arithmetic(*t) && t->dim() == dims && fits && (dims < 2 || t->size(0) == n), "shape [N, C], [C] or []");
+    check(name, is_arithmetic(*t) && t->dim() == dims && fits && (dims < 2 || t->size(0) == n),
+          "shape [N, C], [C] or []");
     return {keep(torch::stable::contiguous(*t)), dims == 2 ? c : 0, dims == 0 ? 0 : 1, otherwise};
   }
 
@@ -204,9 +205,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> styled_bias_act_backward(const Tensor
 }
 
 std::tuple<Tensor, Tensor, Tensor> styled_bias_act_backward_backward(
-    const Tensor dy, const Optional ref, const Optional x, const Optional scale, const Optional noise,
-    const Tensor ddx, const Optional dd_scale, const Optional dd_strength, const Optional dd_b, const std::string act,
-    double alpha, double gain, std::optional<double> clamp, bool want_x, bool want_scale) {
+    const Tensor dy, const Optional ref, const Optional x, const Optional scale, const Optional noise, const Tensor ddx,
+    const Optional dd_scale, const Optional dd_strength, const Optional dd_b, const std::string act, double alpha,
+    double gain, std::optional<double> clamp, bool want_x, bool want_scale) {
   constexpr const char* op = "styled_bias_act_backward_backward";
   Tensor grad_dy = empty_as(ref.has_value() ? *ref : x.value_or(dy), op);
   STD_TORCH_CHECK(x.has_value() == dd_scale.has_value() && noise.has_value() == dd_strength.has_value(), "gankern.", op,
@@ -235,9 +236,8 @@ std::tuple<Tensor, Tensor, Tensor> styled_bias_act_backward_backward(
   if (grad_dy.numel() != 0) {
     using namespace cpu;
     p.sum_scale = sum_scale.parts(StyledUnits(p.shape));
-    for_units(p.shape, [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(styled_bias_act_backward_backward, p, begin, end);
-    });
+    for_units(p.shape,
+              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(styled_bias_act_backward_backward, p, begin, end); });
   }
   if (!want_x) grad_x = torch::stable::new_empty(grad_dy, {0}, grad_dy.scalar_type());
   return {grad_dy, grad_x, sum_scale.result()};

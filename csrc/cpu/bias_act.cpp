@@ -184,9 +184,8 @@ void backward_from(const BiasActBackwardParams& p, double* partial, int64_t begi
 }  // namespace
 
 void bias_act(const BiasActParams& p, int64_t begin, int64_t end) {
-  for_type(p.dtype, [&]<typename T>() {
-    for_activation(p.act, [&]<Activation act>() { forward<act, T>(p, begin, end); });
-  });
+  for_type(p.dtype,
+           [&]<typename T>() { for_activation(p.act, [&]<Activation act>() { forward<act, T>(p, begin, end); }); });
 }
 
 void bias_act_backward(const BiasActBackwardParams& p, double* partial, int64_t begin, int64_t end) {

@@ -69,7 +69,7 @@ template <typename A, bool planes>
 class Noise {
  public:
   Noise(const PixelNumbers& numbers, const Place& place, int64_t pixel) {
-    if (numbers.data == nullptr) return;
+    if (numbers.data == nullptr) return;  // zeros cost less than loops of their own
     at_ = static_cast<const A*>(numbers.data) + place.sample * numbers.stride_n + pixel;
     one_ = planes ? A(0) : *at_;
   }
@@ -77,7 +77,8 @@ class Noise {
   A operator[](int64_t i) const { return planes ? at_[i] : one_; }
 
  private:
-  const A* at_ = nullptr;
+  static constexpr A kZeros[kRun] = {};
+  const A* at_ = kZeros;
   A one_ = 0;
 };
 
@@ -123,13 +124,13 @@ T* into(void* data, int64_t element) {
   return data == nullptr ? nullptr : static_cast<T*>(data) + element;
 }
 
-template <typename T, Activation act, bool planes, bool noisy>
+template <typename T, Activation act, bool planes>
 void forward(const StyledBiasActParams& p, int64_t begin, int64_t end) {
   using A = arithmetic_t<T>;
   const BiasActConstants<A> k(p.alpha, p.gain, p.clamp);
   const StyledUnits units(p.shape);
   for (int64_t unit = begin; unit < end; ++unit) {
-    const Place place(p.shape, units, unit, !noisy);
+    const Place place(p.shape, units, unit, p.noise.data == nullptr);
     const Numbers<A, planes> scale(p.scale, place), strength(p.strength, place), b(p.b, place);
     place.for_runs<planes>([&](int64_t at, int64_t pixel, int64_t n) {
       const T* __restrict x = from<T>(p.x, at);
@@ -137,20 +138,20 @@ void forward(const StyledBiasActParams& p, int64_t begin, int64_t end) {
       const Noise<A, planes> noise(p.noise, place, pixel);
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) {
-        const A u = noisy ? styled(load(x[i]), scale[i], noise[i], strength[i], b[i]) : load(x[i]) * scale[i] + b[i];
+        const A u = styled(load(x[i]), scale[i], noise[i], strength[i], b[i]);
         store(y[i], bias_act<act>(u, k));
       }
     });
   }
 }
 
-template <typename T, bool planes, bool with_ref, bool with_x, bool noisy, bool with_b>
+template <typename T, bool planes, bool with_ref, bool with_x, bool with_parameters>
 void backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) {
   using A = arithmetic_t<T>;
   const BiasActConstants<A> k = piecewise_linear<A>(p.act, p.alpha, p.gain, p.clamp);
   const StyledUnits units(p.shape);
   for (int64_t unit = begin; unit < end; ++unit) {
-    const Place place(p.shape, units, unit, !noisy);
+    const Place place(p.shape, units, unit, p.noise.data == nullptr);
     const Numbers<A, planes> scale(p.scale, place);
     Sum<A, planes> sum_x(p.sum_x, place), sum_noise(p.sum_noise, place), sum_b(p.sum_b, place);
     place.for_runs<planes>([&](int64_t at, int64_t pixel, int64_t n) {
@@ -169,8 +170,10 @@ void backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) 
         const A du = load(dy[i]) * slope;
         store(dx[i], du * scale[i]);
         if constexpr (with_x) (planes ? times_x : row_x[i]) += du * load(x[i]);
-        if constexpr (noisy) (planes ? times_noise : row_noise[i]) += du * noise[i];
-        if constexpr (with_b) (planes ? plain : row_b[i]) += du;
+        if constexpr (with_parameters) {
+          (planes ? times_noise : row_noise[i]) += du * noise[i];
+          (planes ? plain : row_b[i]) += du;
+        }
       }
       const bool last = at + n == place.element + place.pixels * units.channels;
       sum_x.add(times_x, place, last);
@@ -180,13 +183,13 @@ void backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) 
   }
 }
 
-template <typename T, bool planes, bool with_ref, bool with_dy, bool with_x, bool noisy>
+template <typename T, bool planes, bool with_ref, bool with_dy, bool with_x>
 void backward_backward(const StyledBiasActBackwardBackwardParams& p, int64_t begin, int64_t end) {
   using A = arithmetic_t<T>;
   const BiasActConstants<A> k = piecewise_linear<A>(p.act, p.alpha, p.gain, p.clamp);
   const StyledUnits units(p.shape);
   for (int64_t unit = begin; unit < end; ++unit) {
-    const Place place(p.shape, units, unit, !noisy);
+    const Place place(p.shape, units, unit, p.noise.data == nullptr);
     const Numbers<A, planes> scale(p.scale, place), dd_scale(p.dd_scale, place);
     const Numbers<A, planes> dd_strength(p.dd_strength, place), dd_b(p.dd_b, place);
     Sum<A, planes> sum_scale(p.sum_scale, place);
@@ -204,7 +207,7 @@ void backward_backward(const StyledBiasActBackwardBackwardParams& p, int64_t beg
       for (int64_t i = 0; i < n; ++i) {
         const A slope = with_ref ? bias_act_slope<Activation::lrelu, false>(load(ref[i]), k) : k.gain;
         const A v = load(ddx[i]);
-        A w = noisy ? styled(v, scale[i], noise[i], dd_strength[i], dd_b[i]) : v * scale[i] + dd_b[i];
+        A w = styled(v, scale[i], noise[i], dd_strength[i], dd_b[i]);
         if constexpr (with_x) w += dd_scale[i] * load(x[i]);
         store(grad_dy[i], slope * w);
         if constexpr (with_dy) {
@@ -223,25 +226,22 @@ void backward_backward(const StyledBiasActBackwardBackwardParams& p, int64_t beg
 void styled_bias_act(const StyledBiasActParams& p, int64_t begin, int64_t end) {
   for_type(p.shape.dtype, [&]<typename T>() {
     for_activation(p.act, [&]<Activation act>() {
-      for_flags([&]<bool planes, bool noisy>() { forward<T, act, planes, noisy>(p, begin, end); },
-                !p.shape.channels_last, p.noise.data != nullptr);
+      for_flags([&]<bool planes>() { forward<T, act, planes>(p, begin, end); }, !p.shape.channels_last);
     });
   });
 }
 
 void styled_bias_act_backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) {
   for_type(p.shape.dtype, [&]<typename T>() {
-    for_flags(
-        [&]<bool... flags>() { backward<T, flags...>(p, begin, end); }, !p.shape.channels_last, p.ref != nullptr,
-        p.x != nullptr, p.noise.data != nullptr, p.sum_b != nullptr);
+    for_flags([&]<bool... flags>() { backward<T, flags...>(p, begin, end); }, !p.shape.channels_last, p.ref != nullptr,
+              p.x != nullptr, p.sum_noise != nullptr || p.sum_b != nullptr);
   });
 }
 
 void styled_bias_act_backward_backward(const StyledBiasActBackwardBackwardParams& p, int64_t begin, int64_t end) {
   for_type(p.shape.dtype, [&]<typename T>() {
-    for_flags(
-        [&]<bool... flags>() { backward_backward<T, flags...>(p, begin, end); }, !p.shape.channels_last,
-        p.ref != nullptr, p.dy != nullptr, p.x != nullptr, p.noise.data != nullptr);
+    for_flags([&]<bool... flags>() { backward_backward<T, flags...>(p, begin, end); }, !p.shape.channels_last,
+              p.ref != nullptr, p.dy != nullptr, p.x != nullptr);
   });
 }
 

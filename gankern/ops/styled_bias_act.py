@@ -10,6 +10,13 @@ from gankern import checks, dispatch, library
 from gankern.ops.bias_act import activation_funcs
 from gankern.reference import styled_bias_act as reference
 
+SHAPES = {
+    "scale": "[N, C] = [{n}, {c}]",
+    "noise": "[H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}",
+    "strength": "[] or [C] = [{c}]",
+    "b": "[C] = [{c}]",
+}
+
 
 def styled_bias_act(
     x: torch.Tensor,
@@ -63,7 +70,9 @@ def styled_bias_act(
     if chosen == "eager":
         return reference.styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
     accumulate = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scale, noise, strength, b = (t if t is None else t.to(accumulate) for t in (scale, noise, strength, b))
+    scale, noise, strength, b = (
+        t if t is None or t.dtype == accumulate else t.to(accumulate) for t in (scale, noise, strength, b)
+    )
     if noise is not None and noise.ndim == 2:
         noise = noise[None, None]  # [1, 1, H, W]
     return library.ops(chosen).styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
@@ -82,28 +91,21 @@ def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alph
     if strength is not None and noise is None:
         raise checks.bad_value(op, "strength", "be None where there is no noise", type(strength).__name__)
     n, c, h, w = x.shape
-    shapes: dict[str, tuple[Any, str, tuple]] = {
-        "scale": (scale, f"[N, C] = [{n}, {c}]", ((n, c),)),
-        "noise": (
-            noise,
-            f"[H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}",
-            ((h, w), (1, 1, h, w), (n, 1, h, w)),
-        ),
-        "strength": (strength, f"[] or [C] = [{c}]", ((), (c,))),
-        "b": (b, f"[C] = [{c}]", ((c,),)),
-    }
-    for name, (tensor, expected, allowed) in shapes.items():
-        if tensor is not None:
-            _check_beside(op, name, tensor, x, expected, allowed)
-
-
-def _check_beside(op: str, name: str, tensor: Any, x: torch.Tensor, expected: str, allowed: tuple) -> None:
-    checks.check_tensor(op, name, tensor)
-    if tensor.dtype not in (x.dtype, torch.float32):
-        raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
-    if tuple(tensor.shape) not in allowed:
-        raise checks.bad_value(op, name, f"have shape {expected}", f"{list(tensor.shape)} (x is {list(x.shape)})")
-    checks.check_same_device(op, name, tensor, x)
+    for name, tensor, allowed in (
+        ("scale", scale, ((n, c),)),
+        ("noise", noise, ((n, 1, h, w), (1, 1, h, w), (h, w))),
+        ("strength", strength, ((), (c,))),
+        ("b", b, ((c,),)),
+    ):
+        if tensor is None:
+            continue
+        checks.check_tensor(op, name, tensor)
+        if tensor.dtype not in (x.dtype, torch.float32):
+            raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
+        if tensor.shape not in allowed:
+            expected = f"have shape {SHAPES[name].format(n=n, c=c, h=h, w=w)}"
+            raise checks.bad_value(op, name, expected, f"{list(tensor.shape)} (x is {list(x.shape)})")
+        checks.check_same_device(op, name, tensor, x)
 
 
 def _through_bias_act(act: str, alpha: float) -> bool:
@@ -197,9 +199,13 @@ def _fake_backward(
     clamp: float | None,
     bias_gradient: bool,
 ) -> tuple[torch.Tensor, ...]:
-    like = dy if ref is None and x is None else x if ref is None else ref
-    dx = torch.empty_like(like, memory_format=_memory_format(like))
+    dx = _fake(_first(ref, x, dy))
     return dx, *(_fake_sum(dy, sums) for sums in (x is not None, noise is not None, bias_gradient))
+
+
+def _first(*tensors: torch.Tensor | None) -> torch.Tensor:
+    """The first that is given: the one whose memory format the result has."""
+    return next(t for t in tensors if t is not None)
 
 
 def _fake_sum(dy: torch.Tensor, wanted: bool) -> torch.Tensor:
@@ -275,8 +281,7 @@ def _fake_backward_backward(
     want_x: bool,
     want_scale: bool,
 ) -> tuple[torch.Tensor, ...]:
-    like = dy if ref is None and x is None else x if ref is None else ref
-    grad_dy = torch.empty_like(like, memory_format=_memory_format(like))
+    grad_dy = _fake(_first(ref, x, dy))
     grad_x = torch.empty_like(grad_dy) if want_x else dy.new_empty([0])
     return grad_dy, grad_x, _fake_sum(dy, want_scale)
 
@@ -296,7 +301,7 @@ def _third_order(ctx: Any, ops: Any, p: torch.Tensor | None, q: torch.Tensor | N
         return ops.styled_bias_act_backward(v.to(dy.dtype), ref, None, None, None, *ctx.options, False)[0]
 
     def total(v: torch.Tensor) -> torch.Tensor:
-        return v.sum([2, 3], dtype=r.dtype)  # [N, C]
+        return v.sum([2, 3], dtype=_fake_sum(dy, False).dtype)  # [N, C]
 
     p = torch.zeros_like(dy) if p is None else p
     q = torch.zeros_like(dy) if q is None or dd_scale is None else q

@@ -231,6 +231,16 @@ def _slope(v, alpha, ACT: tl.constexpr):
 
 
 @triton.jit
+def _bias_act(u, alpha, gain, clamp, ACT: tl.constexpr, CLAMPED: tl.constexpr, ACC: tl.constexpr):
+    """y, from u = x + b"""
+    y = _activate(u, tl.full((), alpha, ACC), ACT) * tl.full((), gain, ACC)
+    if CLAMPED:
+        limit = tl.full((), clamp, ACC)
+        y = tl.where(y > limit, limit, tl.where(y < -limit, -limit, y))  # NaN passes
+    return y
+
+
+@triton.jit
 def bias_act_fwd_kernel(
     x_ptr,
     b_ptr,
@@ -263,10 +273,7 @@ def bias_act_fwd_kernel(
             u += tl.load(b_ptr + column, mask=column < columns, other=0.0).to(ACC)[None, :]
         else:
             u += tl.load(b_ptr + row % channels).to(ACC)[:, None]
-    y = _activate(u, tl.full((), alpha, ACC), ACT) * tl.full((), gain, ACC)
-    if CLAMPED:
-        limit = tl.full((), clamp, ACC)
-        y = tl.where(y > limit, limit, tl.where(y < -limit, -limit, y))  # NaN passes
+    y = _bias_act(u, alpha, gain, clamp, ACT, CLAMPED, ACC)
     tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 

@@ -60,8 +60,9 @@ def local_memory(kernel: Any, arguments: dict[str, Any], capability: int, folder
             attributes[(position,)] = [["tt.divisibility", 16]]
     source = triton.compiler.ASTSource(kernel, signature, constants, attributes)
     target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
+    options = {name: arguments[name] for name in ("num_warps",) if name in arguments}
     binary = folder / "kernel.cubin"
-    binary.write_bytes(triton.compile(source, target=target).asm["cubin"])
+    binary.write_bytes(triton.compile(source, target=target, options=options).asm["cubin"])
     command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(binary)]
     usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return sum(int(re.search(rf"{kind}:(\d+)", usage)[1]) for kind in ("STACK", "LOCAL"))
