@@ -3,6 +3,7 @@
 from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
+from gankern.ops.attention import attention, self_attention2d
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d_resample import conv2d_resample
@@ -13,6 +14,7 @@ from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2
 
 __version__ = "0.1.0"
 __all__ = [
+    "attention",
     "bias_act",
     "conditional_batch_norm",
     "conv2d_resample",
@@ -23,6 +25,7 @@ __all__ = [
     "minibatch_stddev",
     "modulated_conv2d",
     "normalize_2nd_moment",
+    "self_attention2d",
     "setup_filter",
     "upfirdn2d",
     "upsample2d",
