@@ -5,6 +5,7 @@ from gankern.dispatch import explain, use_backend
 from gankern.library import inputs_only
 from gankern.ops import winograd as _winograd
 from gankern.ops.adain import adain
+from gankern.ops.attention import attention, self_attention2d
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conv2d import conv2d, conv_transpose2d, no_weight_gradients
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "adain",
     "affine_grid",
+    "attention",
     "bias_act",
     "conv2d",
     "conditional_batch_norm",
@@ -51,6 +53,7 @@ __all__ = [
     "noise_injection",
     "normalize_2nd_moment",
     "pixel_norm",
+    "self_attention2d",
     "setup_filter",
     "styled_bias_act",
     "style_epilogue",

@@ -23,3 +23,6 @@ __all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "Mini
 from gankern.nn.spectral_norm import SpectralNorm
 
 __all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "SpectralNorm"]
+from gankern.nn.self_attention2d import SelfAttention2d
+
+__all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "SelfAttention2d"]

@@ -83,10 +83,14 @@ def conditional_batch_norm(
             mean, var = statistics[0], statistics[2] * (count / (count - 1))
     is_empty = x.shape[0] == 0 and group is None
     if training and not is_empty and running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_(var.to(running_var.dtype), momentum)
+        _update(running_mean, mean, momentum)
+        _update(running_var, var, momentum)
     return y
+
+
+@torch.no_grad()
+def _update(running: torch.Tensor, of_batch: Any, momentum: float) -> None:
+    running.lerp_(of_batch.to(running.dtype), momentum)
 
 
 def _check(

@@ -1,8 +1,8 @@
 """conditional_batch_norm as Triton kernels.
 
-A program makes a tile of channels x pixels of one image, whichever of the two are neighbours in memory. Sums are partial
-sums per program and a `torch.sum` over those: no atomics, so two runs agree bit for bit. What follows from the sums, a
-few numbers per sample and channel, is plain PyTorch.
+A program makes a tile of channels x pixels of one image, whichever of the two are neighbours in memory. Sums are
+partial sums per program and a `torch.sum` over those: no atomics, so two runs agree bit for bit. What follows from the
+sums, a few numbers per sample and channel, is plain PyTorch.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def random_case(rng: random.Random, name: str) -> Case:
 
 TOO_LARGE = "2x21x15x37 or 3x65x17x16"
 INTERPRETED = {
-    "test_equals_the_float64_reference": "fp32 and (relu or eval or one_pixel or empty)",
+    "test_equals_the_float64_reference": "fp32 and (relu or one_pixel or empty)",
     "test_errs_at_most_twice_as_much_as_eager": "bf16 and relu-up",
     "test_gradients_stay_on_the_backend": "relu-up",
     "test_strides_change_nothing": "relu-up and channels_last",
