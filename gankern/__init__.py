@@ -9,7 +9,7 @@ from gankern.ops.minibatch_stddev import minibatch_stddev
 from gankern.ops.modulated_conv2d import modulated_conv2d
 from gankern.ops.normalize_2nd_moment import normalize_2nd_moment
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
-from gankern.ops import winograd as _winograd
+from gankern.ops.winograd import winograd
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "upfirdn2d",
     "upsample2d",
     "use_backend",
+    "winograd",
 ]
 
 _dispatch._find_backends()

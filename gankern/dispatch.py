@@ -23,6 +23,7 @@ BACKENDS = ("native", "triton", "eager")
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
+    "winograd": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
 

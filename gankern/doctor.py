@@ -19,6 +19,7 @@ import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
+from gankern.ops.winograd import winograd
 
 SHAPE = (2, 8, 9, 7)
 
@@ -33,9 +34,15 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     return upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, backend=backend)
 
 
+def _run_winograd(x: torch.Tensor, backend: str) -> torch.Tensor:
+    w = torch.linspace(-1, 1, 5 * x.shape[1] * 9).sin().reshape(5, x.shape[1], 3, 3).to(x)
+    return winograd(x, w, backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "bias_act": _run_bias_act,
     "upfirdn2d": _run_upfirdn2d,
+    "winograd": _run_winograd,
 }
 
 

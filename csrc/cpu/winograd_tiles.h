@@ -11,7 +11,7 @@ namespace gankern::cpu::GANKERN_SIMD {
 
 using Lanes = Vec<float>;
 constexpr int kLanes = Lanes::size;
-constexpr int kRun = 8;                             // tiles in a run, at most
+constexpr int kRun = 8;  // tiles in a run, at most
 constexpr int kStripColumns = (4 * kRun + 2 + kLanes - 1) / kLanes * kLanes;
 
 // Neighbouring tiles of one image: tile `first` of a block of tiles, and the place of its first output.
