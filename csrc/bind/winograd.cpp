@@ -2,7 +2,6 @@
 #ifndef USE_CUDA
 #include "../cpu/winograd.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "tensor.h"
@@ -61,6 +60,14 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
   return {x.size(0), out_h, out_w, py, px};
 }
 
+// Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.
+int64_t equal_shares(int64_t blocks, int64_t columns) {
+  const int64_t threads = torch::stable::get_num_threads();
+  int64_t splits = 1;
+  while (splits < columns && blocks * splits % threads != 0 && blocks * splits < 4 * threads) ++splits;
+  return splits;
+}
+
 }  // namespace
 
 Tensor winograd_weight(const Tensor w_any, bool transposed) {
@@ -113,8 +120,7 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
   using namespace cpu;
   const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t splits = std::clamp<int64_t>((2 * threads + blocks - 1) / blocks, 1, columns_of(o));
+  const int64_t splits = equal_shares(blocks, columns_of(o));
   torch::stable::parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end);
   });

@@ -1,7 +1,7 @@
 #include "winograd.h"
 
-#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "winograd_gemm.h"
 #include "winograd_tiles.h"
@@ -21,14 +21,16 @@ int64_t rounded_up(int64_t n, int64_t multiple) {
 
 // Memory of this thread, kept for its next call: fresh pages cost more than the work on them.
 float* workspace(int64_t floats) {
+  constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(float* p) const { std::free(p); }
+    void operator()(float* p) const { ::operator delete(p, kLine); }
   };
   static thread_local std::unique_ptr<float, Free> memory;
   static thread_local int64_t size = 0;
   if (size < floats) {
+    size = 0;
     memory.reset();
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, rounded_up(floats * sizeof(float), 64))));
+    memory.reset(static_cast<float*>(::operator new(floats * sizeof(float), kLine)));
     size = floats;
   }
   return memory.get();

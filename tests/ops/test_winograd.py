@@ -161,6 +161,19 @@ def test_16_bit_images_are_rounded_once(dtype, memory_format):
     assert error(dw, reference.winograd_weight_gradient(layer.x.double(), layer.dy.double(), (1, 1))) < 2e-5
 
 
+@each_format
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_16_bit_results_are_rounded_as_torch_rounds(dtype, memory_format):
+    """Without an image the result is the bias: ties, the largest numbers, subnormal ones, Inf and NaN."""
+    ties = [1.00390625, 1.01171875, 1.00048828125, 1.00146484375]
+    special = [*ties, 3.4e38, -3.4e38, 65519.0, 65520.0, 1e-39, 6e-8, float("inf"), float("nan")]
+    b = torch.cat([torch.tensor(special), torch.randn(36) * torch.exp2(torch.randint(-20, 20, [36]))])
+    layer = Layer((1, 3, 48, 5, 5), (1, 1), memory_format, dtype)
+    layer.x.zero_()
+    y = layer.forward(b=b)
+    torch.testing.assert_close(y, b.to(dtype)[:, None, None].expand_as(y), rtol=0, atol=0, equal_nan=True)
+
+
 def test_the_weight_gradient_takes_the_scales_of_both_sides():
     layer = Layer((3, 20, 40, 9, 14))
     scales = torch.randn([3, 20]), torch.randn([3, 40])
