@@ -35,6 +35,7 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "squared_norms": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upsample_add": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
+    "winograd": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
 

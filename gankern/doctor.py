@@ -18,19 +18,20 @@ import torch
 import gankern
 from gankern import dispatch
 from gankern.ops.bias_act import bias_act
-from gankern.ops.conv2d import conv2d
-from gankern.ops.styled_bias_act import styled_bias_act
-from gankern.ops.pixel_norm import pixel_norm
-from gankern.ops.style_epilogue import style_epilogue
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
-from gankern.ops.minibatch_stddev import minibatch_stddev
-from gankern.ops.spectral_norm_batched import spectral_norm_batched
+from gankern.ops.conv2d import conv2d
+from gankern.ops.fade import fade
 from gankern.ops.filtered_lrelu import filtered_lrelu
 from gankern.ops.grid_sample import affine_grid, grid_sample
-from gankern.ops.fade import fade
+from gankern.ops.minibatch_stddev import minibatch_stddev
+from gankern.ops.pixel_norm import pixel_norm
+from gankern.ops.spectral_norm_batched import spectral_norm_batched
 from gankern.ops.squared_norms import squared_norms
+from gankern.ops.style_epilogue import style_epilogue
+from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 from gankern.ops.upsample_add import upsample_add
+from gankern.ops.winograd import winograd
 
 SHAPE = (2, 8, 9, 7)
 
@@ -45,9 +46,13 @@ def _run_styled_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
     scale, noise = torch.linspace(0.5, 2, n * c).to(x).reshape(n, c), torch.linspace(-2, 2, h * w).to(x).reshape(h, w)
     strength, b = torch.full([], 0.5).to(x), torch.linspace(-1, 1, c).to(x)
     return styled_bias_act(x, scale, noise, strength, b, act="lrelu", clamp=2, backend=backend)
+
+
 def _run_conditional_batch_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
     gain = torch.linspace(0.5, 1.5, x.shape[1]).to(x)
     return conditional_batch_norm(x, gain, gain - 1, act="relu", up=2, backend=backend)
+
+
 def _run_fade(x: torch.Tensor, backend: str) -> torch.Tensor:
     return fade(x, x.square(), 0.3, backend=backend)
 
@@ -64,6 +69,8 @@ def _run_upfirdn2d(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_conv2d(x: torch.Tensor, backend: str) -> torch.Tensor:
     weight = torch.linspace(-1, 1, 5 * x.shape[1] * 9).to(x).reshape(5, x.shape[1], 3, 3)
     return conv2d(x, weight, padding=1, act="swish", backend=backend)
+
+
 def _run_pixel_norm(x: torch.Tensor, backend: str) -> torch.Tensor:
     return pixel_norm(x, eps=1, backend=backend)  # a small one makes the square of the result constant
 
@@ -72,6 +79,8 @@ def _run_style_epilogue(x: torch.Tensor, backend: str) -> torch.Tensor:
     noise = torch.linspace(-1, 1, x[0, 0].numel()).to(x).reshape(x.shape[2:])
     scale = torch.linspace(0.5, 2, x[:, :, 0, 0].numel()).to(x).reshape(x.shape[:2])
     return style_epilogue(x, noise, b=scale[0], scale=scale, shift=scale, eps=1, backend=backend)
+
+
 def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
     x = x.reshape(8, 2, 9, 7)  # with two members the second derivative all but cancels
     return minibatch_stddev(x, group_size=4, num_channels=2, backend=backend)
@@ -80,6 +89,8 @@ def _run_minibatch_stddev(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_spectral_norm_batched(x: torch.Tensor, backend: str) -> torch.Tensor:
     u = torch.linspace(-1, 1, x.shape[0] + 1)[1:].to(x)
     return spectral_norm_batched([x], [u], num_iters=3, backend=backend)[0]
+
+
 def _run_filtered_lrelu(x: torch.Tensor, backend: str) -> torch.Tensor:
     f = setup_filter([1, 2, 4, 6, 6, 4, 2, 1], device=x.device)
     return filtered_lrelu(x, f, f, up=2, down=2, padding=[7, 6, 7, 6], backend=backend)
@@ -88,9 +99,16 @@ def _run_filtered_lrelu(x: torch.Tensor, backend: str) -> torch.Tensor:
 def _run_grid_sample(x: torch.Tensor, backend: str) -> torch.Tensor:
     theta = torch.tensor([[0.8, -0.5, 0.1], [0.4, 0.9, -0.2]]).to(x).expand(x.shape[0], 2, 3)
     return grid_sample(x, affine_grid(theta, x.shape), backend=backend)
+
+
 def _run_upsample_add(x: torch.Tensor, backend: str) -> torch.Tensor:
     y = torch.linspace(-1, 1, 4 * x.numel()).to(x).reshape(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
     return upsample_add(x, y, setup_filter([1, 3, 3, 1], device=x.device), backend=backend)
+
+
+def _run_winograd(x: torch.Tensor, backend: str) -> torch.Tensor:
+    w = torch.linspace(-1, 1, 5 * x.shape[1] * 9).sin().reshape(5, x.shape[1], 3, 3).to(x)
+    return winograd(x, w, backend=backend)
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
@@ -100,7 +118,6 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "conditional_batch_norm": _run_conditional_batch_norm,
     "filtered_lrelu": _run_filtered_lrelu,
     "grid_sample": _run_grid_sample,
-    "upfirdn2d": _run_upfirdn2d,
     "pixel_norm": _run_pixel_norm,
     "style_epilogue": _run_style_epilogue,
     "minibatch_stddev": _run_minibatch_stddev,
@@ -109,6 +126,7 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "squared_norms": _run_squared_norms,
     "upfirdn2d": _run_upfirdn2d,
     "upsample_add": _run_upsample_add,
+    "winograd": _run_winograd,
 }
 
 

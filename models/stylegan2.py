@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gankern import downsample2d, normalize_2nd_moment, setup_filter, upsample_add
+from gankern import downsample2d, normalize_2nd_moment, setup_filter, upsample2d, upsample_add
 from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev, ModulatedConv2d, StyledConv
 
 NOISE_MODES = ("random", "const", "none")

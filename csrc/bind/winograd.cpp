@@ -2,7 +2,6 @@
 #ifndef USE_CUDA
 #include "../cpu/winograd.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "tensor.h"
@@ -13,7 +12,9 @@ namespace {
 
 using torch::headeronly::MemoryFormat;
 
-bool is_channels_last(const Tensor& x) { return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1); }
+bool is_channels_last(const Tensor& x) {
+  return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
+}
 
 MemoryFormat format_of(const Tensor& x) {
   return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
@@ -47,7 +48,9 @@ const float* pointer(const std::optional<Tensor>& t) {
   return t.has_value() ? static_cast<const float*>(t->const_data_ptr()) : nullptr;
 }
 
-int64_t columns_of(int64_t o) { return (o + kWinogradColumns - 1) / kWinogradColumns; }
+int64_t columns_of(int64_t o) {
+  return (o + kWinogradColumns - 1) / kWinogradColumns;
+}
 
 WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py, int64_t px) {
   STD_TORCH_CHECK(py >= 0 && py <= 2 && px >= 0 && px <= 2, "gankern.winograd: padding must be in [0, 2], got [", py,
@@ -55,6 +58,14 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
   STD_TORCH_CHECK(out_h >= 1 && out_w >= 1, "gankern.winograd: x must be at least 3x3 with its padding, got ",
                   x.size(2), "x", x.size(3));
   return {x.size(0), out_h, out_w, py, px};
+}
+
+// Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.
+int64_t equal_shares(int64_t blocks, int64_t columns) {
+  const int64_t threads = torch::stable::get_num_threads();
+  int64_t splits = 1;
+  while (splits < columns && blocks * splits % threads != 0 && blocks * splits < 4 * threads) ++splits;
+  return splits;
 }
 
 }  // namespace
@@ -95,7 +106,8 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   const bool one_noise = noise_any.has_value() && noise_any->numel() == out_h * out_w;
   const auto noise = small(noise_any, "noise", one_noise ? out_h * out_w : n * out_h * out_w);
   const auto strength = small(strength_any, "strength", 1), b = small(b_any, "b", o);
-  Tensor y = torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
+  Tensor y =
+      torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
   if (y.numel() == 0) return y;
   p.x = images(x, format), p.y = images(y, format);
   p.u = static_cast<const float*>(u.const_data_ptr());
@@ -108,12 +120,17 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
   using namespace cpu;
   const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t splits = std::clamp<int64_t>((2 * threads + blocks - 1) / blocks, 1, columns_of(o));
+  const int64_t splits = equal_shares(blocks, columns_of(o));
   torch::stable::parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end);
   });
   return y;
+}
+
+Tensor winograd(const Tensor x, const Tensor w, int64_t py, int64_t px, bool transposed) {
+  const Tensor u = winograd_weight(w, transposed);
+  return winograd_conv2d(x, u, w.size(transposed ? 1 : 0), py, px, std::nullopt, std::nullopt, std::nullopt,
+                         std::nullopt, std::nullopt, "linear", 0, 1, std::nullopt);
 }
 
 Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t py, int64_t px,
@@ -146,6 +163,7 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
+  m.impl("winograd", TORCH_BOX(&winograd));
   m.impl("winograd_weight", TORCH_BOX(&winograd_weight));
   m.impl("winograd_conv2d", TORCH_BOX(&winograd_conv2d));
   m.impl("winograd_weight_gradient", TORCH_BOX(&winograd_weight_gradient));

@@ -151,7 +151,7 @@ struct Vector<float, 8> {
     if (last & 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), rest), p += 2, rest = _mm_movehl_ps(rest, rest);
     if (last & 1) _mm_store_ss(p, rest);
   }
-  void store(bfloat16* p) const { store_each(p, 0, 8); }
+  void store(bfloat16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow()); }
   void store(float16* p) const { store_each(p, 0, 8); }
   template <typename T>
   void store(T* p, int64_t first, int64_t last) const {
@@ -161,6 +161,15 @@ struct Vector<float, 8> {
   Vector plus(Vector a, Vector b) const { return {_mm256_fmadd_ps(a.v, b.v, v)}; }
 
  private:
+  // As in the wider registers above.
+  __m128i narrow() const {
+    const __m256i u = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i high = _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), _mm256_set1_epi32(0x7fc0), nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+  }
   template <typename T>
   static Vector load_each(const T* p, int64_t first, int64_t last) {
     float each[8] = {};

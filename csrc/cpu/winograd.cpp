@@ -1,7 +1,7 @@
 #include "winograd.h"
 
-#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "winograd_gemm.h"
 #include "winograd_tiles.h"
@@ -15,18 +15,22 @@ constexpr int64_t kPositions = kWinogradPositions;
 // Distances of exact powers of two would map all 36 positions to the same lines of the cache.
 constexpr int64_t kSkew = 16;
 
-int64_t rounded_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+int64_t rounded_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 // Memory of this thread, kept for its next call: fresh pages cost more than the work on them.
 float* workspace(int64_t floats) {
+  constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(float* p) const { std::free(p); }
+    void operator()(float* p) const { ::operator delete(p, kLine); }
   };
   static thread_local std::unique_ptr<float, Free> memory;
   static thread_local int64_t size = 0;
   if (size < floats) {
+    size = 0;
     memory.reset();
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, rounded_up(floats * sizeof(float), 64))));
+    memory.reset(static_cast<float*>(::operator new(floats * sizeof(float), kLine)));
     size = floats;
   }
   return memory.get();
@@ -106,8 +110,7 @@ class Tail {
 template <typename T>
 class Forward {
  public:
-  explicit Forward(const WinogradConv2dParams& p, int64_t block)
-      : p_(p), tail_(p), inputs_(rounded_up(p.x.c, kLanes)) {
+  explicit Forward(const WinogradConv2dParams& p, int64_t block) : p_(p), tail_(p), inputs_(rounded_up(p.x.c, kLanes)) {
     v_ = {nullptr, block * inputs_ + kSkew, 0, inputs_, inputs_};
     m_ = {nullptr, block * kChunk + kSkew, 0, kChunk, kChunk};
     v_.data = workspace(kPositions * (v_.position + m_.position));
@@ -194,8 +197,7 @@ class Gradient {
         float* c = sums + k * units_.inputs * units_.outputs;
         for (int64_t column = 0; column < units_.outputs; column += kBlockColumns) {
           const float* d = d_.data + k * d_.position + column / kBlockColumns * d_.column;
-          multiply({v_.data + k * v_.position, 1, v_.tile, d, c + column, units_.outputs, end - t, add},
-                   units_.inputs);
+          multiply({v_.data + k * v_.position, 1, v_.tile, d, c + column, units_.outputs, end - t, add}, units_.inputs);
         }
       }
     }

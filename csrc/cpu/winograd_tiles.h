@@ -11,7 +11,7 @@ namespace gankern::cpu::GANKERN_SIMD {
 
 using Lanes = Vec<float>;
 constexpr int kLanes = Lanes::size;
-constexpr int kRun = 8;                             // tiles in a run, at most
+constexpr int kRun = 8;  // tiles in a run, at most
 constexpr int kStripColumns = (4 * kRun + 2 + kLanes - 1) / kLanes * kLanes;
 
 // Neighbouring tiles of one image: tile `first` of a block of tiles, and the place of its first output.
@@ -79,6 +79,15 @@ void read_strip(const WinogradImages& image, int64_t n, int64_t y, int64_t x, in
       continue;
     }
     for (int64_t i = 0; i < columns; i += kLanes) {
+      if (columns - i <= 2) {  // the overlap with the next run
+        for (int64_t k = i; k < columns; ++k) {
+          for (int64_t j = 0; j < kLanes; ++j) {
+            const bool inside = k >= first && k < last && j < channels;
+            strip[k * kLanes + j] = inside ? load(line[k + j * image.channel()]) : 0.0f;
+          }
+        }
+        break;
+      }
       Lanes v[kLanes];
       const bool whole = i >= first && i + kLanes <= last && channels == kLanes;
       if (whole) {

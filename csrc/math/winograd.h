@@ -110,9 +110,9 @@ struct WinogradTiles {
 };
 
 struct WinogradWeightParams {
-  const float* w;  // [o, i, 3, 3]
-  float* u;        // [columns of o, 36, i, o in the column]
-  int64_t o, i;    // of the convolution that u is for
+  const float* w;   // [o, i, 3, 3]
+  float* u;         // [columns of o, 36, i, o in the column]
+  int64_t o, i;     // of the convolution that u is for
   bool transposed;  // w is [i, o, 3, 3], to be rotated by 180 degrees
 };
 
@@ -137,7 +137,7 @@ struct WinogradWeightGradientParams {
   const float* scale;     // [n, x.c] or null
   const float* dy_scale;  // [n, dy.c] or null
   float* partial;         // the sums of each unit of work, [36, inputs, outputs]
-  float* dw;               // [dy.c, x.c, 3, 3]
+  float* dw;              // [dy.c, x.c, 3, 3]
 };
 
 }  // namespace gankern

@@ -7,22 +7,20 @@ from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
 from gankern.nn.modulated_conv import ModulatedConv2d, StyledConv
 from gankern.nn.noise_injection import NoiseInjection
+from gankern.nn.pixel_norm import PixelNorm
+from gankern.nn.self_attention2d import SelfAttention2d
+from gankern.nn.spectral_norm import SpectralNorm
 
 __all__ = [
+    "AdaIN",
+    "ConditionalBatchNorm2d",
     "EqualizedConv2d",
     "EqualizedLinear",
     "MinibatchStddev",
     "ModulatedConv2d",
     "NoiseInjection",
+    "PixelNorm",
+    "SelfAttention2d",
+    "SpectralNorm",
     "StyledConv",
 ]
-from gankern.nn.pixel_norm import PixelNorm
-
-__all__ = ["AdaIN", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "PixelNorm"]
-__all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev"]
-from gankern.nn.spectral_norm import SpectralNorm
-
-__all__ = ["EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "SpectralNorm"]
-from gankern.nn.self_attention2d import SelfAttention2d
-
-__all__ = ["ConditionalBatchNorm2d", "EqualizedConv2d", "EqualizedLinear", "MinibatchStddev", "SelfAttention2d"]
