@@ -15,7 +15,7 @@ struct PixelNormUnits {
   int64_t width, across, count, elements;
 
   explicit PixelNormUnits(const PixelNormParams& p)
-      : width(p.inner == 1 ? 1 : std::clamp<int64_t>(16384 / p.channels, 64, 512) / 16 * 16),
+      : width(p.inner == 1 ? 1 : std::clamp<int64_t>(32768 / p.channels, 64, 1024) / 16 * 16),
         across((p.inner + width - 1) / width),
         count(p.outer * across),
         elements(width * p.channels) {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,9 +105,7 @@ library.define(
 
 
 def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
-    def function(*tensors: Any) -> tuple[torch.Tensor, ...]:
-        return reference.pixel_norm_backward_backward(*tensors, ctx.dim, ctx.eps)
-
+    function = partial(reference.pixel_norm_backward_backward, dim=ctx.dim, eps=ctx.eps)
     return *library.differentiate(function, ctx.saved_tensors, gradients), None, None
 
 

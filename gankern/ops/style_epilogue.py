@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -217,9 +218,8 @@ library.define(
 
 
 def _third_order(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
-    def function(*tensors: Any) -> tuple[torch.Tensor, ...]:
-        return reference.style_epilogue_backward_backward(*tensors, *ctx.options, ctx.sums)
-
+    alpha, gain, eps = ctx.options
+    function = partial(reference.style_epilogue_backward_backward, alpha=alpha, gain=gain, eps=eps, sums=ctx.sums)
     *tensors, _, _ = ctx.saved_tensors
     return *library.differentiate(function, tensors, gradients), *(None,) * 6
 
