@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = table(json.loads(_place(args.table).read_text())).splitlines()
         print("\n".join(line for k, line in enumerate(lines) if k < 2 or line[:2] != "| " or args.case in line))
         return 0
+    if args.summary:
+        print(summary(json.loads(_place(args.summary).read_text())))
+        return 0
     if args.threads:
         torch.set_num_threads(args.threads)
     cases = [c for op in args.op or OPS for c in importlib.import_module(f"bench.ops.{op}").cases(args.device)]
@@ -65,8 +68,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--allocator", default="both", choices=("default", "keep", "both"), help=help_allocator)
     parser.add_argument("--json", metavar="FILE", help="write every figure; a bare name goes to bench/results/")
     parser.add_argument("--table", metavar="FILE", help="measure nothing: print the table of such a file")
+    parser.add_argument("--summary", metavar="FILE", help="measure nothing: print one line per case of such a file")
     args = parser.parse_args(argv)
-    if args.device == "cuda" and not torch.cuda.is_available() and not args.table:
+    if args.device == "cuda" and not torch.cuda.is_available() and not (args.table or args.summary):
         parser.error("--device cuda: there is no GPU that this PyTorch can use")
     return args
 
@@ -200,12 +204,37 @@ def table(report: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * w for w in widths])
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([*lines, "", _about(report)])
+
+
+def _about(report: dict[str, Any]) -> str:
     simd = f" ({report['simd']})" if report.get("simd") else ""
-    about = (
-        f"{report['device']}{simd}, {report['threads']} threads, torch {report['torch']}, gankern {report['gankern']}"
-    )
+    about = f"{report['device']}{simd}, {report['threads']} threads, torch {report['torch']}"
     quick = " QUICK: not to be published." if report["quick"] else ""
-    return "\n".join([*lines, "", f"{about}, commit {report['commit']}. Medians.{quick}"])
+    return f"{about}, gankern {report['gankern']}, commit {report['commit']}. Medians.{quick}"
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line per case: ours, in its faster layout, against the best eager PyTorch, mode by mode."""
+    lines = [
+        "| op | case | x | " + " | ".join(_short(mode) for mode in harness.MODES) + " | of copy |",
+        "|---" * 7 + "|",
+    ]
+    cases: dict[tuple, dict[str, dict]] = {}
+    for figure in report["figures"]:
+        key = (figure["op"], figure["case"], "x".join(map(str, figure["shape"])) + f" {figure['dtype']}")
+        cases.setdefault(key, {})[figure["mode"]] = figure
+    for key, modes in cases.items():
+        ours = {mode: min(ms[0] for name, ms in f["ms"].items() if _is_ours(name)) for mode, f in modes.items()}
+        best = {mode: _best_eager(f, report["figures"])[0] for mode, f in modes.items()}
+        cells = [f"{best[mode] / ours[mode]:.2f}x" if mode in ours else "-" for mode in harness.MODES]
+        limit = modes[harness.MODES[0]]["ms"]["copy"][0] / ours[harness.MODES[0]]
+        lines.append(f"| {' | '.join(key)} | {' | '.join(cells)} | {100 * limit:.0f} % |")
+    return "\n".join([*lines, "", _about(report)])
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(("native", "triton"))
 
 
 def _short(mode: str) -> str:

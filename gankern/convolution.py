@@ -30,10 +30,13 @@ def convolution(
 ) -> torch.Tensor:
     """aten::convolution without bias."""
     if x.device.type == "cpu":
-        is_plain = _is_plain(w.shape, stride, padding, dilation, groups) and list(output_padding) == [0, 0]
-        if is_plain and _pays("convolution", x, w.shape, padding, transposed):
+        if (
+            _pays("convolution", x, w.shape, padding, transposed)
+            and _is_plain(stride, padding, dilation, groups)
+            and list(output_padding) == [0, 0]
+        ):
             return _winograd(x, w, padding, transposed)
-        if _lacks(x.dtype):
+        if x.dtype != torch.float32 and _lacks(x.dtype):
             sizes = (stride, padding, dilation, transposed, output_padding, groups)
             return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
     return torch.ops.aten.convolution(x, w, None, stride, padding, dilation, transposed, output_padding, groups)
@@ -53,10 +56,10 @@ def weight_gradient(
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     dtype = x.dtype
     if x.device.type == "cpu":
-        if _is_plain(shape, stride, padding, dilation, groups) and _pays("weight_gradient", x, shape, padding, False):
+        if _pays("weight_gradient", x, shape, padding, False) and _is_plain(stride, padding, dilation, groups):
             dw = torch.ops.gankern.winograd_weight_gradient(x, dy, *padding, None, None)
             return dw.to(dtype).contiguous(memory_format=memory_format)
-        if _lacks(dtype):
+        if dtype != torch.float32 and _lacks(dtype):
             x, dy = x.float(), dy.float()
         if x.dtype == torch.float32:
             # In channels_last oneDNN takes 1.3 to 13 times as long as in NCHW, the two copies included.
@@ -77,22 +80,22 @@ def _winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool
     return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *tail)
 
 
-def _is_plain(shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
-    """A 3x3 convolution that Winograd's algorithm covers."""
-    sizes = (list(shape[2:]), list(stride), list(dilation), groups)
-    return sizes == ([3, 3], [1, 1], [1, 1], 1) and max(padding) <= 2
+def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
+    """Whether Winograd's algorithm covers a convolution with a 3x3 kernel."""
+    return list(stride) == [1, 1] and list(dilation) == [1, 1] and groups == 1 and max(padding) <= 2
 
 
 def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: bool) -> bool:
-    """Whether Winograd's algorithm is the faster one; tiles are 4x4 pixels of the result."""
-    if not _is_built() or x.dtype == torch.float64:
+    """Whether Winograd's algorithm is the faster one for a 3x3 kernel; tiles are 4x4 pixels of the result."""
+    if min(shape[0], shape[1]) < LEAST_CHANNELS[what] or tuple(shape[2:]) != (3, 3):
+        return False
+    if x.dtype == torch.float64 or not _is_built():
         return False
     grow = [2 - 2 * p if transposed else 2 * p - 2 for p in padding]
     n, h, w = x.shape[0], x.shape[2] + grow[0], x.shape[3] + grow[1]
     tiles = n * ((h + 3) // 4) * ((w + 3) // 4)
     return (
         min(h, w) >= 4
-        and min(shape[0], shape[1]) >= LEAST_CHANNELS[what]
         and tiles >= LEAST_TILES[what]
         and 5 * n * h * w > 32 * tiles  # few of the tiles' pixels are outside
     )

@@ -69,7 +69,9 @@ def conv2d(
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv2d(input, weight, bias, strides, pads, dilations, groups, *tail)
-    y = library.ops("native").conv2d(input, weight.to(input.dtype), strides, pads, dilations, groups)
+    y = torch.ops.gankern.conv2d(input, weight.to(input.dtype), strides, pads, dilations, groups)
+    if bias is None and act == "linear" and alpha is gain is clamp is None:
+        return y
     return bias_act(y, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 
@@ -126,7 +128,9 @@ def conv_transpose2d(
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv_transpose2d(input, weight, bias, strides, pads, extra, groups, dilations, *tail)
     weight = weight.to(input.dtype)
-    y = library.ops("native").conv_transpose2d(input, weight, strides, pads, extra, dilations, groups)
+    y = torch.ops.gankern.conv_transpose2d(input, weight, strides, pads, extra, dilations, groups)
+    if bias is None and act == "linear" and alpha is gain is clamp is None:
+        return y
     return bias_act(y, bias, act=act, alpha=alpha, gain=gain, clamp=clamp)
 
 
@@ -179,6 +183,8 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
 
 
 def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
+    if type(value) is int and value >= least:
+        return [value, value]
     pair: list[Any] = [value, value] if isinstance(value, int | torch.SymInt) else list(value)
     if len(pair) != 2 or not all(isinstance(v, int | torch.SymInt) and v >= least for v in pair):
         raise checks.bad_value(op, name, f"be an integer of at least {least}, or two [y, x]", repr(value))
