@@ -55,37 +55,15 @@ class Tail {
   explicit Tail(const WinogradConv2dParams& p)
       : p_(p),
         constants_(p.alpha, p.gain, p.clamp),
-        activates_(p.act != Activation::linear || p.gain != 1 || p.clamp >= 0),
-        shifts_(p.out_scale != nullptr || p.noise != nullptr || p.b != nullptr) {}
+        wanted_(p.act != Activation::linear || p.gain != 1 || p.clamp >= 0 || p.out_scale != nullptr ||
+                p.noise != nullptr || p.b != nullptr) {}
 
   void apply(const Run& run, int64_t rows, int64_t columns, int64_t c, float* strip) const {
-    if (!shifts_ && !activates_) return;
-    const int64_t channels = std::min<int64_t>(kLanes, p_.y.c - c);
-    const Lanes scale = p_.out_scale ? Lanes::load(p_.out_scale + run.n * p_.y.c + c, 0, channels) : Lanes::fill(1);
-    const Lanes b = p_.b ? Lanes::load(p_.b + c, 0, channels) : Lanes::fill(0);
-    for (int64_t row = 0; row < rows; ++row, strip += kStripColumns * kLanes) {
-      const float* noise = p_.noise + run.n * p_.noise_stride + (run.y + row) * p_.y.w + run.x;
-      for (int64_t i = 0; shifts_ && i < columns; ++i) {
-        const Lanes shift = p_.noise ? Lanes{b.v + p_.strength * noise[i]} : b;
-        shift.plus(Lanes::load(strip + i * kLanes), scale).store(strip + i * kLanes);
-      }
-      if (activates_) activate(strip, columns * kLanes);
-    }
-  }
-
- private:
-  template <Activation act>
-  void activate_as(float* __restrict v, int64_t n) const {
-    const BiasActConstants<float> k = constants_;
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) v[i] = gankern::bias_act<act>(v[i], k);
-  }
-
-  void activate(float* v, int64_t n) const {
+    if (!wanted_) return;
     switch (p_.act) {
 #define GANKERN_CASE(name) \
   case Activation::name:   \
-    return activate_as<Activation::name>(v, n);
+    return apply_as<Activation::name>(run, rows, columns, c, strip);
       GANKERN_CASE(linear)
       GANKERN_CASE(relu)
       GANKERN_CASE(lrelu)
@@ -101,9 +79,28 @@ class Tail {
     }
   }
 
+ private:
+  template <Activation act>
+  void apply_as(const Run& run, int64_t rows, int64_t columns, int64_t c, float* __restrict strip) const {
+    const BiasActConstants<float> k = constants_;
+    const int64_t channels = std::min<int64_t>(kLanes, p_.y.c - c);
+    alignas(64) float scale[kLanes], b[kLanes];
+    (p_.out_scale ? Lanes::load(p_.out_scale + run.n * p_.y.c + c, 0, channels) : Lanes::fill(1)).store(scale);
+    (p_.b ? Lanes::load(p_.b + c, 0, channels) : Lanes::fill(0)).store(b);
+    for (int64_t row = 0; row < rows; ++row, strip += kStripColumns * kLanes) {
+      const int64_t first = run.n * p_.noise_stride + (run.y + row) * p_.y.w + run.x;
+      for (int64_t i = 0; i < columns; ++i) {
+        const float noise = p_.noise ? p_.strength * p_.noise[first + i] : 0.0f;
+        float* __restrict v = strip + i * kLanes;
+#pragma omp simd
+        for (int j = 0; j < kLanes; ++j) v[j] = gankern::bias_act<act>(v[j] * scale[j] + (b[j] + noise), k);
+      }
+    }
+  }
+
   const WinogradConv2dParams& p_;
   const BiasActConstants<float> constants_;
-  const bool activates_, shifts_;
+  const bool wanted_;
 };
 
 // A block of tiles through the whole convolution: transform, 36 products, transform back and the layer's tail.
