@@ -33,9 +33,8 @@ void for_runs(const MinibatchStddevParams& p, int64_t unit, const Body& body) {
 }
 
 // The mean over a group, and the deviation sqrt(variance + eps), of each element of a run.
-template <typename T>
+template <typename T, typename A = arithmetic_t<T>>
 struct Spread {
-  using A = arithmetic_t<T>;
   using V = Vec<A>;
   A mean[kBlock], deviation[kBlock];
 
@@ -153,18 +152,18 @@ void backward(const MinibatchStddevParams& p, const double* statistic, int64_t b
 
 // The gradients of dx above, for ddx in its place: with d = x - mean and q = sum of d * ddx over the group,
 // grad_x = g / (divisor * deviation) * (ddx - mean of ddx - d * q / (divisor * variance)); grad_dy is ddx, and
-// q / (divisor * deviation) where the deviation is appended.
+// q / (divisor * deviation) where the deviation is appended. In double: in a group of two the bracket is nearly zero.
 template <typename T>
 void backward_backward(const MinibatchStddevParams& p, const double* statistic, double* partial, int64_t begin,
                        int64_t end) {
-  using A = arithmetic_t<T>;
+  using A = double;
   const A of_mean = A(1) / A(p.members), of_square = A(1 / p.divisor);
   for (int64_t unit = begin; unit < end; ++unit) {
     double* sums = partial + unit * p.channels;
     std::fill(sums, sums + p.channels, 0.0);
     for_runs(p, unit, [&](const Run& run) {
-      const Spread<T> spread(p, run);
-      const A gradient = A(statistic[run.group * p.channels + run.channel] / p.divisor);
+      const Spread<T, A> spread(p, run);
+      const A gradient = statistic[run.group * p.channels + run.channel] / p.divisor;
       A ddx_mean[kBlock] = {}, q[kBlock] = {}, slope[kBlock];
       for (int64_t k = 0; k < p.members; ++k) {
         const int64_t sample = p.sample(run.group, k), at = sample * p.size() + run.at;
@@ -196,7 +195,7 @@ void backward_backward(const MinibatchStddevParams& p, const double* statistic, 
 #pragma omp simd
         for (int64_t i = 0; i < run.count; ++i) {
           const A curved = load(ddx[i]) - ddx_mean[i] - (load(x[i]) - spread.mean[i]) * q[i];
-          store(grad_x[i], slope[i] * curved);
+          store(grad_x[i], arithmetic_t<T>(slope[i] * curved));
         }
       }
     });

@@ -196,6 +196,9 @@ def _spread(x, inside, members, DIVISOR: tl.constexpr):
     """x - mean over the group [MEMBERS, BLOCK], and sqrt(variance + eps) [BLOCK]."""
     mean = tl.sum(x, axis=0) / members  # [BLOCK]
     d = tl.where(inside, x - mean[None, :], 0.0)
+    # The rounding of the mean is taken out again: in a group of two, the second derivative is the rest of a difference
+    # that vanishes where the deviations are exactly opposite.
+    d = tl.where(inside, d - (tl.sum(d, axis=0) / members)[None, :], 0.0)
     return d, tl.sqrt(tl.sum(d * d, axis=0) / DIVISOR + 1e-8)
 
 
@@ -246,10 +249,11 @@ def stddev_bwd_bwd_kernel(
     ddx = tl.load(ddx_ptr + at, mask=inside, other=0.0).to(ACC)
     tl.store(grad_dy_ptr + at_y, ddx.to(grad_dy_ptr.dtype.element_ty), mask=inside)
     d, deviation = _spread(x, inside, members, DIVISOR)
+    ddx = tl.where(inside, ddx - (tl.sum(ddx, axis=0) / members)[None, :], 0.0)
     q = tl.sum(d * ddx, axis=0) / DIVISOR / deviation  # [BLOCK]
     tl.store(partial_ptr + tl.program_id(0), tl.sum(q, axis=0))
     slope = tl.load(gradient_ptr + part).to(ACC) / DIVISOR / deviation  # [BLOCK]
-    curved = ddx - (tl.sum(ddx, axis=0) / members)[None, :] - d * (q / deviation)[None, :]
+    curved = ddx - d * (q / deviation)[None, :]
     tl.store(grad_x_ptr + at, (slope[None, :] * curved).to(grad_x_ptr.dtype.element_ty), mask=inside)
 
 

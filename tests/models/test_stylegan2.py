@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import gankern
+from gankern import convolution as routines
 from gankern.models.stylegan2 import Discriminator, Generator, MappingNetwork
 from gankern.reference.conv2d_resample import conv2d_resample
 from gankern.reference.minibatch_stddev import minibatch_stddev
@@ -466,6 +468,43 @@ def test_the_path_length_reaches_every_weight_of_G(architecture):
     for name, parameter in G.named_parameters():
         if name.endswith(("weight", "affine.bias", "const")):
             assert parameter.grad.abs().max() > 0, name
+
+
+def penalty_gradients(net, penalty, dtype, backend):
+    net.to(dtype).zero_grad()
+    with gankern.use_backend(backend):
+        penalty(net, dtype).backward()
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in net.named_parameters()}
+
+
+def r1(D, dtype):
+    img = torch.randn([2, 3, 32, 32], generator=torch.Generator().manual_seed(2)).to(dtype).requires_grad_()
+    return gankern.r1_penalty(D, img, torch.eye(3)[:2].to(dtype)).mean()
+
+
+def path_length(G, dtype):
+    z, c = (value.to(dtype) for value in latents(2, dtype=torch.float32))
+    ws = G.mapping(z, c).detach().requires_grad_()
+    img = G.synthesis(ws, noise_mode="const")
+    (gradient,) = torch.autograd.grad(img.square().sum(), ws, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt().mean()
+
+
+@pytest.mark.parametrize(("make", "penalty"), [(make_D, r1), (make_G, path_length)], ids=["R1", "path_length"])
+def test_penalties_of_wide_networks_equal_eagers_parameter_gradients_included(make, penalty, monkeypatch):
+    """48 channels at 32x32 are wide enough for the fast convolution, whose rounding is the largest."""
+    used = []
+    fast = routines._winograd
+    monkeypatch.setattr(routines, "_winograd", lambda *inputs: used.append(1) or fast(*inputs))
+    net = make(32, channel_base=32 * 48, channel_max=48)
+    backend = "native" if gankern.dispatch.why_not("upfirdn2d", "native", "cpu") is None else "eager"
+    actual = penalty_gradients(net, penalty, torch.float32, backend)
+    assert bool(used) == (backend == "native")
+    eager = penalty_gradients(net, penalty, torch.float32, "eager")
+    exact = penalty_gradients(net, penalty, torch.float64, "eager")
+    for name, value in exact.items():
+        allowed = 4 * (eager[name] - value).abs().max() + 1e-4 * value.abs().max()
+        assert (actual[name] - value).abs().max() <= allowed, name
 
 
 def test_copies_are_independent():
