@@ -121,10 +121,11 @@ gankern.bias_act(torch.ones([2, 2]), act="lrelu")
 """
 
 
-def test_importing_needs_torch_and_numpy_only_and_adds_a_tenth_of_a_second():
+def test_importing_needs_torch_and_numpy_only_and_adds_a_tenth_of_a_second(tmp_path):
+    bytecode = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}  # as an installed package has it
     seconds = []
-    for _ in range(3):  # the best of three: the machine may be busy
-        seconds.append(float(output(python(ONLY_TORCH_AND_NUMPY))))
+    for _ in range(4):  # the first compiles; the best of three: the machine may be busy
+        seconds.append(float(output(python(ONLY_TORCH_AND_NUMPY, **bytecode))))
         if seconds[-1] < 0.1:
             return
     assert min(seconds) < 0.1

@@ -126,7 +126,7 @@ class _SumOwn(torch.autograd.Function):
         return _AllGather.apply(dx.contiguous(), ctx.group), None
 
 
-@torch.compiler.disable
+@torch._disable_dynamo  # torch.compiler.disable would import all of Dynamo here and now
 def _all_ranks(x: torch.Tensor, group: dist.ProcessGroup | None) -> torch.Tensor:
     """The batches of all ranks [ranks * n, C, H, W], in the memory format of x."""
     return _AllGather.apply(x.contiguous(), group).contiguous(memory_format=_memory_format(x))

@@ -42,6 +42,9 @@ def _case(what: str, shape: tuple[int, ...], with_v: bool = False, **options: An
             made[f"{name}u"] = random_vector(rows).float()
             if with_v:
                 made[f"{name}v"] = random_vector(torch.Size(sizes).numel() // rows).float()
+        if with_v:  # or u W v would be the small rest of a difference
+            v = made["second"].t() @ made["second_u"].double()
+            made["second_v"] = (v / v.norm()).float()
         return made
 
     return TwoWeights("spectral_norm_batched", what, shape, tensors, options, images=(), wrt=("x", "second"))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -366,38 +362,3 @@ def test_functorch_and_forward_mode_refuse_instead_of_being_wrong(case, backend,
         torch.func.jvp(run, (x,), (torch.ones_like(x),))
     with torch.autograd.forward_ad.dual_level(), pytest.raises((RuntimeError, NotImplementedError)):
         run(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)))
-
-
-SIMD_SCRIPT = """
-import sys, torch
-from case import DTYPES
-from cases import CASES
-results = {}
-for case in CASES:
-    for name, dtype in DTYPES.items():
-        results[case.id, name] = case.run_with_gradients(case.arguments(dtype), "native")
-torch.save({"level": __import__("gankern._host")._host.build_info()["simd"], "results": results}, sys.argv[1])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    gankern.dispatch.why_not("bias_act", "native", "cpu") is not None, reason="the native library is not built"
-)
-@pytest.mark.parametrize("level", ["baseline", "avx2"])
-def test_every_instruction_set_gives_the_same_answers(level, tmp_path):
-    environment = {**os.environ, "GANKERN_SIMD": level}
-    command = [sys.executable, "-c", SIMD_SCRIPT, str(tmp_path / "results.pt")]
-    subprocess.run(command, env=environment, cwd=Path(__file__).parent, check=True)
-    other = torch.load(tmp_path / "results.pt")
-    if other["level"] != level:
-        pytest.skip(f"this processor cannot run {level}")
-    # Fused multiply-adds round once less; one unit in the last place of the largest value, two in float32.
-    for case in CASES:
-        for dtype in DTYPES:
-            here = case.run_with_gradients(case.arguments(DTYPES[dtype]), "native")
-            for name, value in other["results"][case.id, dtype].items():
-                eps = torch.finfo(value.dtype).eps
-                scale = here[name].abs().max().item() if value.numel() else 0.0
-                bound = {"rtol": 4 * eps, "atol": 16 * eps * scale}
-                torch.testing.assert_close(value, here[name], **bound, msg=named(f"{case.id} {dtype} {name}"))
