@@ -45,7 +45,7 @@ def spectral_norm_batched(
         order: 'v' renews v first (BigGAN-PyTorch, `torch.nn.utils.spectral_norm`), 'u' renews u first
             (`torch.nn.utils.parametrizations.spectral_norm`) and needs `vs`.
         sigmas: Buffers of one number each that receive sigma in training, or None.
-        backend: 'native' or 'eager'; None chooses.
+        backend: 'native', 'triton' or 'eager'; None chooses.
 
     Returns:
         The normalised weights, a list, of the dtype and shape of the weights.
@@ -56,7 +56,7 @@ def spectral_norm_batched(
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: the weights, to any order; u and v are constants: dW = (dY - sum(dY * Y) u v^T) / sigma.
-    Backends: native (CPU), eager. Arithmetic in float32 for 16-bit types.
+    Backends: native (CPU), triton, eager. Arithmetic in float32 for 16-bit types.
     Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018, section 2 and appendix A.
     """
     vs = [] if vs is None else vs
@@ -151,6 +151,7 @@ library.define(
     "(Tensor[] weights, Tensor(a!)[] us, Tensor(b!)[] vs, str order, float eps, int num_iters, bool training) "
     "-> (Tensor, Tensor)",
     fake=_fake_iterate,
+    module=OP,
 )
 
 

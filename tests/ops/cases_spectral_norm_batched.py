@@ -60,6 +60,8 @@ CASES = [
     _case("tall", (301, 20)),
 ]
 
+TOO_LARGE = "layer"  # for Triton's interpreter
+
 
 def random_case(rng: random.Random, name: str) -> Case:
     shape = tuple(rng.randint(1, 9) for _ in range(rng.choice([2, 4])))
