@@ -31,7 +31,7 @@ MinibatchStddevParams parameters(const char* op, const Tensor& x, int64_t group_
   STD_TORCH_CHECK(x.dim() == 4, "gankern.", op, ": x must have 4 dimensions, got ", x.dim());
   STD_TORCH_CHECK(group_size > 0 && x.size(0) % group_size == 0, "gankern.", op,
                   ": group_size must divide N = ", x.size(0), ", got ", group_size);
-  STD_TORCH_CHECK(num_channels > 0 && x.size(1) % num_channels == 0, "gankern.", op,
+  STD_TORCH_CHECK(num_channels > 0 && x.size(1) > 0 && x.size(1) % num_channels == 0, "gankern.", op,
                   ": num_channels must divide C = ", x.size(1), ", got ", num_channels);
   MinibatchStddevParams p{};
   p.dtype = dtype_of(x, op, "x");

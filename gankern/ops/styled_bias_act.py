@@ -81,7 +81,7 @@ def styled_bias_act(
 def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any) -> None:
     op = "styled_bias_act"
     checks.check_image(op, x)
-    if act not in activation_funcs:
+    if act not in tuple(activation_funcs):  # which need not be hashable
         raise checks.bad_value(op, "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
         if value is not None:

@@ -73,7 +73,7 @@ def winograd(
 
 
 def _parse_padding(padding: Any) -> tuple[int, int]:
-    pair = (padding, padding) if isinstance(padding, int) else tuple(padding)
+    pair = tuple(padding) if isinstance(padding, Sequence) else (padding, padding)
     if len(pair) != 2 or not all(isinstance(p, int) and 0 <= p <= 2 for p in pair):
         raise checks.bad_value("winograd", "padding", "be in [0, 2], or two such numbers", repr(padding))
     return pair

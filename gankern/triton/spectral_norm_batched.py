@@ -7,7 +7,7 @@ Sums go through partial sums, one of each program, and are the same in every run
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import torch
@@ -115,9 +115,9 @@ def _table(tensors: list[Tensors], numbers: list[list[int]]) -> torch.Tensor:
 
 
 def _table_of_blocks(
-    tensors: list[Tensors], numbers: list[int], more: tuple[list[int], ...] | list[list[int]] = ()
+    tensors: list[Tensors], numbers: list[int], more: Sequence[list[int]] = ()
 ) -> tuple[torch.Tensor, int]:
-    """The table of layers in blocks of elements, numbered through: their sizes, the first block of each; and the sum."""
+    """The table of layers in blocks of elements, with their sizes and the first block of each; and how many there are."""
     blocks = [triton.cdiv(n, BLOCK) for n in numbers]
     return _table(tensors, [numbers, _starts(blocks), *more]), sum(blocks)
 
