@@ -159,15 +159,9 @@ def _resolve(group: Any) -> dist.ProcessGroup:
     return dist.distributed_c10d._resolve_process_group(group)
 
 
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind."""
-    is_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
-    return torch.channels_last if is_last else torch.contiguous_format
-
-
 def _empty_image(x: torch.Tensor, up: int) -> torch.Tensor:
     n, c, h, w = x.shape
-    return torch.empty([n, c, up * h, up * w], dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+    return torch.empty([n, c, up * h, up * w], dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 def _no_derivative(ctx: Any, ops: Any, *gradients: Any) -> tuple:

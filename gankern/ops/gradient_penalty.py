@@ -28,7 +28,7 @@ def r1_penalty(D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
     Raises:
         TypeError: x is not a floating-point tensor, D is not callable or does not return a tensor.
         ValueError: x has no dimension.
-        RuntimeError: D(x) does not depend on x; or D is compiled by torch.compile, which cannot be differentiated twice.
+        RuntimeError: D(x) does not depend on x; or torch.compile compiled D, which cannot be differentiated twice.
 
     Gradients: to D's parameters, through the inner gradient, inside which gankern's ops compute no gradients of
         parameters (`inputs_only`).
@@ -65,7 +65,7 @@ def wgan_gp_penalty(
     Raises:
         TypeError: a tensor is not of a floating-point dtype, D is not callable or does not return a tensor.
         ValueError: the shapes or devices differ.
-        RuntimeError: D(x) does not depend on x; or D is compiled by torch.compile, which cannot be differentiated twice.
+        RuntimeError: D(x) does not depend on x; or torch.compile compiled D, which cannot be differentiated twice.
 
     Gradients: to D's parameters, as in `r1_penalty`; zero where the norm is.
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, equation 3; the target: Karras et al.,
@@ -120,6 +120,8 @@ def path_length_penalty(
     checks.check_floating(op, "pl_mean", pl_mean)
     if pl_mean.ndim != 0:
         raise checks.bad_value(op, "pl_mean", "have no dimension", list(pl_mean.shape))
+    if pl_mean.device != ws.device:
+        raise checks.bad_value(op, "pl_mean", f"be on the device of ws, {ws.device}", pl_mean.device)
     checks.check_number(op, "decay", decay)
     if not 0 <= decay <= 1:
         raise checks.bad_value(op, "decay", "be in [0, 1]", decay)

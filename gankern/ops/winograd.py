@@ -80,11 +80,9 @@ def _parse_padding(padding: Any) -> tuple[int, int]:
 
 
 def _fake_conv2d(x: torch.Tensor, o: int, py: int, px: int) -> torch.Tensor:
-    n, i, h, w = x.shape
-    is_last = i > 1 and x.stride(1) == 1 and x.stride(3) >= i  # as in csrc/bind/winograd.cpp
-    memory_format = torch.channels_last if is_last else torch.contiguous_format
+    n, _, h, w = x.shape
     shape = [n, o, h + 2 * py - 2, w + 2 * px - 2]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:

@@ -117,7 +117,7 @@ def _table(tensors: list[Tensors], numbers: list[list[int]]) -> torch.Tensor:
 def _table_of_blocks(
     tensors: list[Tensors], numbers: list[int], more: Sequence[list[int]] = ()
 ) -> tuple[torch.Tensor, int]:
-    """The table of layers in blocks of elements, with their sizes and the first block of each; and how many there are."""
+    """The table of layers in blocks of elements, with the size and the first block of each; and how many there are."""
     blocks = [triton.cdiv(n, BLOCK) for n in numbers]
     return _table(tensors, [numbers, _starts(blocks), *more]), sum(blocks)
 
