@@ -23,6 +23,16 @@ def bad_type(op: str, argument: str, expected: str, got: object) -> TypeError:
 def check_tensor(op: str, argument: str, value: object) -> None:
     if not isinstance(value, torch.Tensor):
         raise bad_type(op, argument, "be a torch.Tensor", type(value).__name__)
+    if value.layout is not torch.strided:
+        raise bad_type(op, argument, "be a dense tensor", value.layout)
+
+
+def check_tensors(op: str, argument: str, value: object) -> None:
+    """A list or tuple of tensors: not one tensor, whose rows would count as such."""
+    if not isinstance(value, list | tuple):
+        raise bad_type(op, argument, "be a list of tensors", type(value).__name__)
+    for i, tensor in enumerate(value):
+        check_tensor(op, f"{argument}[{i}]", tensor)
 
 
 def check_floating(op: str, argument: str, tensor: torch.Tensor) -> None:
@@ -47,6 +57,8 @@ def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Ten
 
 def check_number(op: str, argument: str, value: object) -> None:
     """A real number, not a tensor: a tensor's value would have to be read from its device."""
+    if isinstance(value, float) and value != value:
+        raise bad_value(op, argument, "not be NaN", value)
     if isinstance(value, int | float | torch.SymInt | torch.SymFloat):
         return
     if isinstance(value, torch.Tensor) or not hasattr(value, "__float__"):

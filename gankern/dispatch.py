@@ -28,7 +28,7 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "grid_sample": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "minibatch_stddev": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "pixel_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
-    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("eager",)},
+    "spectral_norm_batched": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "style_epilogue": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "styled_bias_act": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "fade": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},

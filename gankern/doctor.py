@@ -234,11 +234,12 @@ def _table(report: dict[str, Any]) -> str:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {text}" for key, text in value.items() if text)
         lines.append(f"{name:9s} {value or 'none'}")
-    lines += ["", f"{'op':12s} {'backend':8s} {'device':7s} status"]
+    wide = max(len(row["op"]) for row in report["backends"])
+    lines += ["", f"{'op':{wide}s} {'backend':8s} {'device':7s} status"]
     for row in report["backends"]:
         status = row["status"] if row["status"] != "missing" else "-"
         reason = f": {row['reason']}" if row["reason"] else ""
-        lines.append(f"{row['op']:12s} {row['backend']:8s} {row['device']:7s} {status}{reason}")
+        lines.append(f"{row['op']:{wide}s} {row['backend']:8s} {row['device']:7s} {status}{reason}")
     return "\n".join(lines)
 
 

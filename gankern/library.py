@@ -190,6 +190,16 @@ def _attach_no_autograd(library: torch.library.Library, namespace: str, name: st
     library.impl(name, run, "Autograd")
 
 
+def memory_format(x: torch.Tensor) -> torch.memory_format:
+    """Of the results of an op on images: channels_last if channels are neighbours and pixels at least C apart.
+
+    The rule of is_channels_last in csrc/bind/tensor.h, for fake kernels.
+    """
+    channels = x.shape[1]
+    is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
 def differentiate(
     function: Callable[..., Sequence[torch.Tensor]],
     inputs: Sequence[torch.Tensor | None],

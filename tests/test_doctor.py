@@ -36,7 +36,10 @@ def test_the_command_prints_versions_and_the_table(capsys):
     for name in ("gankern", "python", "torch", "numpy", "triton", "native", "gpu"):
         assert f"\n{name}" in f"\n{printed}"
     assert torch.__version__ in printed
-    assert "upfirdn2d    eager    cpu     ok" in printed
+    wide = max(map(len, dispatch.OPS))
+    assert f"{'upfirdn2d':{wide}s} eager    cpu     ok" in printed
+    table = printed[printed.index("\nop") + 1 :].splitlines()
+    assert {line[wide] for line in table} == {" "}, "all names fit into the column"
 
 
 def test_json_says_the_same(capsys):

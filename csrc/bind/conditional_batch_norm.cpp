@@ -12,15 +12,7 @@ namespace gankern::bind {
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-
 constexpr const char* kOp = "conditional_batch_norm";
-
-// The rule of _memory_format in gankern/ops/conditional_batch_norm.py.
-MemoryFormat format_of(const Tensor& x) {
-  const bool last = x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
-  return last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
 
 Tensor empty_image(const Tensor& x, int64_t up) {
   return torch::stable::empty({x.size(0), x.size(1), x.size(2) * up, x.size(3) * up}, x.scalar_type(), std::nullopt,

@@ -39,10 +39,6 @@ FadeParams params_of(const Tensor& in, bool channels_last, const char* op) {
   return p;
 }
 
-MemoryFormat format_of(bool channels_last) {
-  return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
-
 Tensor empty(const Tensor& like, int64_t h, int64_t w, MemoryFormat format) {
   return torch::stable::empty({like.size(0), like.size(1), h, w}, like.scalar_type(), std::nullopt, like.device(),
                               std::nullopt, format);

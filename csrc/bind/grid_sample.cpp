@@ -13,17 +13,6 @@ namespace gankern::bind {
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-
-MemoryFormat format_of(bool channels_last) {
-  return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
-
-// The rule of _is_channels_last in gankern/ops/grid_sample.py.
-bool is_channels_last(const Tensor& x) {
-  return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
-}
-
 Tensor empty_images(const Tensor& like, int64_t h, int64_t w, bool channels_last) {
   return torch::stable::empty({like.size(0), like.size(1), h, w}, like.scalar_type(), std::nullopt, like.device(),
                               std::nullopt, format_of(channels_last));

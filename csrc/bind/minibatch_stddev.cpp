@@ -10,17 +10,6 @@ namespace gankern::bind {
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-
-// The rule of _memory_format in gankern/ops/minibatch_stddev.py.
-bool is_channels_last(const Tensor& x) {
-  return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
-}
-
-MemoryFormat format_of(const Tensor& x) {
-  return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
-
 Tensor image(const Tensor& like, int64_t channels, MemoryFormat format) {
   return torch::stable::empty({like.size(0), channels, like.size(2), like.size(3)}, like.scalar_type(), std::nullopt,
                               like.device(), std::nullopt, format);
@@ -31,7 +20,7 @@ MinibatchStddevParams parameters(const char* op, const Tensor& x, int64_t group_
   STD_TORCH_CHECK(x.dim() == 4, "gankern.", op, ": x must have 4 dimensions, got ", x.dim());
   STD_TORCH_CHECK(group_size > 0 && x.size(0) % group_size == 0, "gankern.", op,
                   ": group_size must divide N = ", x.size(0), ", got ", group_size);
-  STD_TORCH_CHECK(num_channels > 0 && x.size(1) % num_channels == 0, "gankern.", op,
+  STD_TORCH_CHECK(num_channels > 0 && x.size(1) > 0 && x.size(1) % num_channels == 0, "gankern.", op,
                   ": num_channels must divide C = ", x.size(1), ", got ", num_channels);
   MinibatchStddevParams p{};
   p.dtype = dtype_of(x, op, "x");
@@ -138,7 +127,7 @@ std::tuple<Tensor, Tensor> minibatch_stddev_backward_backward(const Tensor ddx_a
   MinibatchStddevParams p = parameters("minibatch_stddev_backward_backward", x_any, group_size, num_channels,
                                        contiguous, unbiased, format == MemoryFormat::ChannelsLast);
   check_dy("minibatch_stddev_backward_backward", dy_any, x_any, num_channels);
-  STD_TORCH_CHECK(ddx_any.scalar_type() == x_any.scalar_type() && ddx_any.numel() == x_any.numel(),
+  STD_TORCH_CHECK(ddx_any.scalar_type() == x_any.scalar_type() && ddx_any.sizes().equals(x_any.sizes()),
                   "gankern.minibatch_stddev_backward_backward: ddx must have the shape and the dtype of x");
   const Tensor x = torch::stable::contiguous(x_any, format), dy = torch::stable::contiguous(dy_any, format);
   const Tensor ddx = torch::stable::contiguous(ddx_any, format);

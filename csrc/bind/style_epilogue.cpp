@@ -26,7 +26,7 @@ bool is_dense(const Tensor& t, std::initializer_list<int64_t> order) {
 bool is_contiguous(const Tensor& t) {
   return is_dense(t, {3, 2, 1, 0});
 }
-bool is_channels_last(const Tensor& t) {
+bool is_dense_channels_last(const Tensor& t) {
   return is_dense(t, {1, 3, 2, 0});
 }
 
@@ -44,7 +44,7 @@ struct Call {
     p.dtype = dtype_of(x, op, "x");
     accumulate = p.dtype == DType::f64 ? ScalarType::Double : ScalarType::Float;
     like = torch::stable::empty_like(x);
-    other = !is_contiguous(like) && !is_channels_last(like);
+    other = !is_contiguous(like) && !is_dense_channels_last(like);
     if (other) {
       like = torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3)});
     }

@@ -12,20 +12,17 @@ namespace gankern::bind {
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
 using Optional = std::optional<Tensor>;
 
 ScalarType arithmetic_type(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// An uninitialised tensor of the shape and dtype of x, channels_last if x is: as _memory_format in
-// gankern/ops/styled_bias_act.py.
+// An uninitialised tensor of the shape and dtype of x, channels_last if x is.
 Tensor empty_as(const Tensor& x, const char* op) {
   STD_TORCH_CHECK(x.dim() == 4, "gankern.", op, ": x must have 4 dimensions [N, C, H, W], got ", x.dim());
-  const bool last = x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
   return torch::stable::empty({x.size(0), x.size(1), x.size(2), x.size(3)}, x.scalar_type(), std::nullopt, x.device(),
-                              std::nullopt, last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+                              std::nullopt, format_of(x));
 }
 
 // Of dense memory made by empty_as. Single pixels lie like rows of channels in either format.

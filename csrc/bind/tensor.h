@@ -24,6 +24,7 @@
 
 namespace gankern::bind {
 
+using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -57,6 +58,20 @@ inline Tensor laid_out_as(const Tensor& t, const Tensor& like) {
   Tensor copy = torch::stable::empty_like(like);
   torch::stable::copy_(copy, t);
   return copy;
+}
+
+// Whether channels are neighbours in memory, and pixels at least C apart: the rule of memory_format in
+// gankern/library.py. False for what is no batch of images, so that it may be asked before that is checked.
+inline bool is_channels_last(const Tensor& x) {
+  return x.dim() == 4 && x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
+}
+
+inline MemoryFormat format_of(bool channels_last) {
+  return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
+inline MemoryFormat format_of(const Tensor& x) {
+  return format_of(is_channels_last(x));
 }
 
 // Dense memory of any permutation as [outer, channels, inner]: what varies slower and faster than `dim`.

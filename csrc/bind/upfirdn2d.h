@@ -6,13 +6,6 @@
 
 namespace gankern::bind {
 
-using torch::headeronly::MemoryFormat;
-
-// The rule of memory_format in gankern/ops/upfirdn2d.py.
-inline bool is_channels_last(const Tensor& x) {
-  return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
-}
-
 // A pixel's channels side by side and pixels side by side; rows, channels and images may lie anywhere.
 inline bool has_dense_rows(const Tensor& x, bool channels_last) {
   if (channels_last) return x.size(3) == 1 || x.stride(3) == x.size(1);
@@ -52,7 +45,7 @@ inline UpFirDn2dCall upfirdn2d_call(const Tensor& x_any, const Tensor& f_any, in
                   "gankern.upfirdn2d: f must be no larger than the upsampled and padded image, got [", p.taps_y, ", ",
                   p.taps_x, "]");
   p.channels_last = is_channels_last(x_any);
-  const auto format = p.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  const MemoryFormat format = format_of(p.channels_last);
   const Tensor x = has_dense_rows(x_any, p.channels_last) ? x_any : torch::stable::contiguous(x_any, format);
   Tensor y = torch::stable::empty({x.size(0), x.size(1), p.out_h, p.out_w}, x.scalar_type(), std::nullopt, x.device(),
                                   std::nullopt, format);

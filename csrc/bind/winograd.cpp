@@ -10,16 +10,6 @@ namespace gankern::bind {
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-
-bool is_channels_last(const Tensor& x) {
-  return x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
-}
-
-MemoryFormat format_of(const Tensor& x) {
-  return is_channels_last(x) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
-
 Tensor dense(const Tensor& x, MemoryFormat format) {
   STD_TORCH_CHECK(x.dim() == 4, "gankern.winograd: images must have 4 dimensions [N, C, H, W], got ", x.dim());
   STD_TORCH_CHECK(x.scalar_type() != ScalarType::Double, "gankern.winograd: images must not be float64");

@@ -65,7 +65,7 @@ def _check(x: Any, b: Any, dim: Any, act: Any, alpha: Any, gain: Any, clamp: Any
     checks.check_floating("bias_act", "x", x)
     if x.ndim == 0:
         raise checks.bad_value("bias_act", "x", "have at least one dimension", "a scalar tensor")
-    if act not in activation_funcs:
+    if act not in tuple(activation_funcs):  # which need not be hashable
         raise checks.bad_value("bias_act", "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
         if value is not None:

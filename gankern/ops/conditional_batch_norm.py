@@ -53,7 +53,7 @@ def conditional_batch_norm(
     Raises:
         TypeError: a tensor is not of a dtype named above, or a number is not a number.
         ValueError: a tensor does not fit x, `act` or `up` is unknown, running statistics are missing, eps is
-            negative, or there is but one value per channel to normalise.
+            negative, momentum not in [0, 1], or there is but one value per channel to normalise.
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: x, gain and bias, to any order; in training through the batch's statistics and across `group`. Eager in
@@ -69,7 +69,7 @@ def conditional_batch_norm(
     gain, bias = (t.to(total).expand(x.shape[:2]) for t in (gain, bias))
     mean = None if training or running_mean is None else running_mean.to(total)
     var = None if training or running_var is None else running_var.to(total)
-    relu, eps = act == "relu", float(eps)
+    relu, eps, training = act == "relu", float(eps), bool(training)
     group = group if training else None
     if chosen == "eager":
         y, mean, var = reference.conditional_batch_norm(x, gain, bias, mean, var, eps, relu, up, group)
@@ -127,9 +127,11 @@ def _check(
         checks.check_number(OP, name, number)
     if not eps >= 0:
         raise checks.bad_value(OP, "eps", "be at least 0", eps)
+    if not 0 <= momentum <= 1:
+        raise checks.bad_value(OP, "momentum", "be in [0, 1]", momentum)
     if act not in (None, "relu"):
         raise checks.bad_value(OP, "act", "be None or 'relu'", repr(act))
-    if up not in (1, 2):
+    if not isinstance(up, int) or up not in (1, 2):
         raise checks.bad_value(OP, "up", "be 1 or 2", repr(up))
     if training and group is None and n * x.shape[2] * x.shape[3] == 1:
         raise checks.bad_value(OP, "x", "have more than one value per channel in training", list(x.shape))
@@ -157,15 +159,9 @@ def _resolve(group: Any) -> dist.ProcessGroup:
     return dist.distributed_c10d._resolve_process_group(group)
 
 
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind."""
-    is_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
-    return torch.channels_last if is_last else torch.contiguous_format
-
-
 def _empty_image(x: torch.Tensor, up: int) -> torch.Tensor:
     n, c, h, w = x.shape
-    return torch.empty([n, c, up * h, up * w], dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+    return torch.empty([n, c, up * h, up * w], dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 def _no_derivative(ctx: Any, ops: Any, *gradients: Any) -> tuple:

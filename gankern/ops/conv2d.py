@@ -66,6 +66,7 @@ def conv2d(
         _pair(op, "dilation", dilation, 1),
     )
     _check_size(op, input, weight, pads, dilations)
+    _check_tail(op, input, weight.shape[0], bias, act, alpha, gain, clamp)
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv2d(input, weight, bias, strides, pads, dilations, groups, *tail)
@@ -124,6 +125,7 @@ def conv_transpose2d(
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         expected = f"be smaller than stride {strides} or dilation {dilations}"
         raise checks.bad_value(op, "output_padding", expected, extra)
+    _check_tail(op, input, weight.shape[1] * groups, bias, act, alpha, gain, clamp)
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv_transpose2d(input, weight, bias, strides, pads, extra, groups, dilations, *tail)
@@ -151,11 +153,29 @@ def no_weight_gradients(disable: bool = True) -> Iterator[None]:
         yield
 
 
+def _check_tail(
+    op: str, input: torch.Tensor, channels: int, bias: Any, act: Any, alpha: Any, gain: Any, clamp: Any
+) -> None:
+    if act not in tuple(activation_funcs):  # which need not be hashable
+        raise checks.bad_value(op, "act", f"be one of {', '.join(activation_funcs)}", repr(act))
+    for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
+        if value is not None:
+            checks.check_number(op, name, value)
+    if clamp is not None and not clamp >= 0:
+        raise checks.bad_value(op, "clamp", "be None or at least 0", clamp)
+    if bias is None:
+        return
+    checks.check_tensor(op, "bias", bias)
+    if bias.dtype not in (input.dtype, torch.float32):
+        raise checks.bad_type(op, "bias", f"be of the dtype of input, {input.dtype}, or float32", bias.dtype)
+    if bias.shape != (channels,):
+        raise checks.bad_value(op, "bias", f"have shape [O] = [{channels}]", list(bias.shape))
+    checks.check_same_device(op, "bias", bias, input)
+
+
 def _tail(
     act: str, alpha: float | None, gain: float | None, clamp: float | None
 ) -> tuple[str, float, float, float | None]:
-    if act not in activation_funcs:
-        raise checks.bad_value("conv2d", "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     spec = activation_funcs[act]
     return act, spec.def_alpha if alpha is None else alpha, spec.def_gain if gain is None else gain, clamp
 
@@ -167,7 +187,7 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
     if not isinstance(groups, int) or groups < 1 or input.shape[1] % groups != 0:
         expected = f"be an integer of at least 1 that divides I = {input.shape[1]}"
         raise checks.bad_value(op, "groups", expected, repr(groups))
-    if torch.is_autocast_enabled(input.device.type):
+    if torch.amp.is_autocast_available(input.device.type) and torch.is_autocast_enabled(input.device.type):
         dtype = torch.get_autocast_dtype(input.device.type)
         input, weight = input.to(dtype), weight.to(dtype)
     if weight.dtype not in (input.dtype, torch.float32):
@@ -185,7 +205,7 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
 def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
     if type(value) is int and value >= least:
         return [value, value]
-    pair: list[Any] = [value, value] if isinstance(value, int | torch.SymInt) else list(value)
+    pair: list[Any] = list(value) if isinstance(value, Sequence) else [value, value]
     if len(pair) != 2 or not all(isinstance(v, int | torch.SymInt) and v >= least for v in pair):
         raise checks.bad_value(op, name, f"be an integer of at least {least}, or two [y, x]", repr(value))
     return pair

@@ -70,6 +70,8 @@ def _check(op: str, dst: Any, src: Any, beta: Any) -> None:
         checks.check_number(op, "beta", beta)
         if not 0 <= beta <= 1:
             raise checks.bad_value(op, "beta", "be in [0, 1]", beta)
+    checks.check_tensors(op, "dst", dst)
+    checks.check_tensors(op, "src", src)
     if len(dst) != len(src):
         raise checks.bad_value(op, "src", f"have as many tensors as dst, {len(dst)}", len(src))
     for i, (average, value) in enumerate(zip(dst, src, strict=True)):

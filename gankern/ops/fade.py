@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from gankern import checks, dispatch, library
-from gankern.ops.upfirdn2d import memory_format
 from gankern.reference import fade as reference
 
 Alpha = torch.Tensor | float
@@ -102,7 +101,7 @@ def _fade(new: torch.Tensor, old: torch.Tensor | None, alpha: Alpha, backend: st
 
 
 def _empty(t: torch.Tensor, shape: Any) -> torch.Tensor:
-    return torch.empty(shape, dtype=t.dtype, device=t.device, memory_format=memory_format(t))
+    return torch.empty(shape, dtype=t.dtype, device=t.device, memory_format=library.memory_format(t))
 
 
 def _alpha_gradient(dy: torch.Tensor, new: torch.Tensor, old: torch.Tensor | None, alpha: torch.Tensor) -> torch.Tensor:

@@ -89,9 +89,8 @@ def _is_fused(x: torch.Tensor, fu: torch.Tensor, fd: torch.Tensor, up: int, down
     """The one place that says which calls are one kernel, and not composed of four."""
     if ("filtered_lrelu", x.device.type) in dispatch.COMPOSED:
         return False
-    channels_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
     short = max(*filter_size(fu), *filter_size(fd)) <= MAX_FUSED_TAPS and max(up, down) <= MAX_FUSED_SCALE
-    return short and not channels_last
+    return short and library.memory_format(x) is not torch.channels_last
 
 
 def _total(x: torch.Tensor) -> torch.dtype:

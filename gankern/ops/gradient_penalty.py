@@ -26,8 +26,9 @@ def r1_penalty(D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
         Penalty per sample [N], float64 for float64, else float32; the usual loss is gamma / 2 times its mean.
 
     Raises:
-        TypeError: x is not a floating-point tensor, or D does not return a tensor.
-        RuntimeError: D is compiled by torch.compile, which cannot be differentiated twice.
+        TypeError: x is not a floating-point tensor, D is not callable or does not return a tensor.
+        ValueError: x has no dimension.
+        RuntimeError: D(x) does not depend on x; or torch.compile compiled D, which cannot be differentiated twice.
 
     Gradients: to D's parameters, through the inner gradient, inside which gankern's ops compute no gradients of
         parameters (`inputs_only`).
@@ -62,9 +63,9 @@ def wgan_gp_penalty(
         Penalty per sample [N], float64 for float64, else float32; the usual loss is 10 times its mean, over target^2.
 
     Raises:
-        TypeError: a tensor is not of a floating-point dtype, or D does not return a tensor.
-        ValueError: the shapes differ.
-        RuntimeError: D is compiled by torch.compile, which cannot be differentiated twice.
+        TypeError: a tensor is not of a floating-point dtype, D is not callable or does not return a tensor.
+        ValueError: the shapes or devices differ.
+        RuntimeError: D(x) does not depend on x; or torch.compile compiled D, which cannot be differentiated twice.
 
     Gradients: to D's parameters, as in `r1_penalty`; zero where the norm is.
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, equation 3; the target: Karras et al.,
@@ -74,11 +75,15 @@ def wgan_gp_penalty(
     checks.check_floating(op, "real", real)
     checks.check_floating(op, "fake", fake)
     checks.check_number(op, "target", target)
+    if real.ndim == 0:
+        raise checks.bad_value(op, "real", "have at least one dimension", "a scalar tensor")
     if real.shape != fake.shape:
         raise checks.bad_value(op, "fake", f"have the shape of real, {list(real.shape)}", list(fake.shape))
+    if fake.device != real.device:
+        raise checks.bad_value(op, "fake", f"be on the device of real, {real.device}", fake.device)
     place = torch.rand([real.shape[0], *(1,) * (real.ndim - 1)], dtype=real.dtype, device=real.device)
     x = torch.lerp(real.detach(), fake.detach().to(real.dtype), place)  # [N, ...]
-    return (_norms(squared_norms(_input_gradient(op, D, x, *args))) - target).square()
+    return (_norms(squared_norms(_input_gradient(op, D, x, *args))) - float(target)).square()
 
 
 def path_length_penalty(
@@ -98,8 +103,9 @@ def path_length_penalty(
         Penalty per sample [N]: (length - mean)^2.
 
     Raises:
-        TypeError: img or ws is not a floating-point tensor.
-        ValueError: img or ws is not of the shape above.
+        TypeError: img, ws or pl_mean is not a floating-point tensor, or decay is not a number.
+        ValueError: a tensor is not of the shape above, img or ws requires no gradient, decay is not in [0, 1].
+        RuntimeError: img is not a function of ws.
 
     Gradients: to G's parameters, through the inner gradient, as in `r1_penalty`; also through the mean.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 3.2, equation 4.
@@ -111,9 +117,22 @@ def path_length_penalty(
         raise checks.bad_value(op, "img", "have 4 dimensions [N, C, H, W]", list(img.shape))
     if ws.ndim != 3 or ws.shape[0] != img.shape[0]:
         raise checks.bad_value(op, "ws", f"have shape [N = {img.shape[0]}, num_ws, w_dim]", list(ws.shape))
+    checks.check_floating(op, "pl_mean", pl_mean)
+    if pl_mean.ndim != 0:
+        raise checks.bad_value(op, "pl_mean", "have no dimension", list(pl_mean.shape))
+    if pl_mean.device != ws.device:
+        raise checks.bad_value(op, "pl_mean", f"be on the device of ws, {ws.device}", pl_mean.device)
+    checks.check_number(op, "decay", decay)
+    if not 0 <= decay <= 1:
+        raise checks.bad_value(op, "decay", "be in [0, 1]", decay)
+    for name, tensor in (("img", img), ("ws", ws)):
+        if not tensor.requires_grad:
+            raise checks.bad_value(op, name, "require a gradient, img as a function of ws", "one that does not")
     noise = torch.randn_like(img) / math.sqrt(img.shape[2] * img.shape[3])  # [N, C, H, W]
     with library.inputs_only():
-        (gradient,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)  # [N, num_ws, w_dim]
+        (gradient,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True, allow_unused=True)
+    if gradient is None:
+        raise RuntimeError(f"gankern.{op}: img must be a function of ws, got one that is not")
     lengths = _norms(squared_norms(gradient) / ws.shape[1])  # [N]
     mean = pl_mean.lerp(lengths.mean().to(pl_mean.dtype), decay)  # []
     pl_mean.copy_(mean.detach())
@@ -127,6 +146,10 @@ def _norms(squares: torch.Tensor) -> torch.Tensor:
 
 def _input_gradient(op: str, D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
     checks.check_floating(op, "x", x)
+    if x.ndim == 0:
+        raise checks.bad_value(op, "x", "have at least one dimension", "a scalar tensor")
+    if not callable(D):
+        raise checks.bad_type(op, "D", "be callable", type(D).__name__)
     if not torch.compiler.is_compiling() and _is_compiled(D):
         raise RuntimeError(
             f"gankern.{op}: D must not be compiled by torch.compile, whose modules cannot be differentiated twice; "
@@ -136,8 +159,12 @@ def _input_gradient(op: str, D: Discriminator, x: torch.Tensor, *args: Any) -> t
         x = x.detach().requires_grad_()
     scores = D(x, *args)
     checks.check_floating(op, "D(x)", scores)
-    with library.inputs_only():
-        (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    gradient = None
+    if scores.requires_grad:
+        with library.inputs_only():
+            (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True, allow_unused=True)
+    if gradient is None:
+        raise RuntimeError(f"gankern.{op}: D(x) must be a differentiable function of x, got one that is not")
     return gradient
 
 

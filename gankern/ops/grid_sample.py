@@ -88,11 +88,6 @@ def _check_grid(x: torch.Tensor, grid: Any) -> None:
     checks.check_same_device("grid_sample", "grid", grid, x)
 
 
-def _is_channels_last(x: torch.Tensor) -> bool:
-    """Whether channels are neighbours, and pixels at least C apart. As in csrc/bind/grid_sample.cpp."""
-    return x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
-
-
 def _images(like: torch.Tensor, h: int, w: int, channels_last: bool) -> torch.Tensor:
     """Nobody's images [N, C, h, w], N, C, dtype and device being those of `like`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -100,12 +95,12 @@ def _images(like: torch.Tensor, h: int, w: int, channels_last: bool) -> torch.Te
 
 
 def _fake(x: torch.Tensor, grid: torch.Tensor, align_corners: bool) -> torch.Tensor:
-    return _images(x, grid.shape[1], grid.shape[2], _is_channels_last(x))
+    return _images(x, grid.shape[1], grid.shape[2], library.memory_format(x) is torch.channels_last)
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
     x, grid, ctx.align_corners = inputs
-    ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
+    ctx.size, ctx.channels_last = x.shape[2:], library.memory_format(x) is torch.channels_last
     ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, grid)
 
 

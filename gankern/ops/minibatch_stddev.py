@@ -65,7 +65,7 @@ def minibatch_stddev(
 
 def _run(backend: str, x: torch.Tensor, options: tuple) -> torch.Tensor:
     if backend == "eager":
-        return reference.minibatch_stddev(x, *options).contiguous(memory_format=_memory_format(x))
+        return reference.minibatch_stddev(x, *options).contiguous(memory_format=library.memory_format(x))
     return library.ops(backend).minibatch_stddev(x, *options)
 
 
@@ -76,7 +76,7 @@ def _check(x: Any, group_size: Any, num_channels: Any, grouping: Any, ranks: int
     n, c = x.shape[0] * ranks, x.shape[1]
     if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
         raise checks.bad_value(op, "group_size", "be None or an integer of at least 1", repr(group_size))
-    if not isinstance(num_channels, int) or num_channels < 1 or c % num_channels != 0:
+    if not isinstance(num_channels, int) or num_channels < 1 or c < 1 or c % num_channels != 0:
         expected = f"be an integer that divides C = {c} (x is {list(x.shape)})"
         raise checks.bad_value(op, "num_channels", expected, repr(num_channels))
     if grouping not in GROUPINGS:
@@ -87,13 +87,6 @@ def _check(x: Any, group_size: Any, num_channels: Any, grouping: Any, ranks: int
     if n % group_size != 0:
         raise checks.bad_value(op, "group_size", f"divide N = {n} (x is {list(x.shape)})", group_size)
     return group_size
-
-
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/minibatch_stddev.cpp."""
-    channels = x.shape[1]
-    is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
-    return torch.channels_last if is_last else torch.contiguous_format
 
 
 class _AllGather(torch.autograd.Function):
@@ -129,7 +122,7 @@ class _SumOwn(torch.autograd.Function):
 @torch._disable_dynamo  # torch.compiler.disable would import all of Dynamo here and now
 def _all_ranks(x: torch.Tensor, group: dist.ProcessGroup | None) -> torch.Tensor:
     """The batches of all ranks [ranks * n, C, H, W], in the memory format of x."""
-    return _AllGather.apply(x.contiguous(), group).contiguous(memory_format=_memory_format(x))
+    return _AllGather.apply(x.contiguous(), group).contiguous(memory_format=library.memory_format(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
@@ -148,7 +141,7 @@ def _fake(x: torch.Tensor, group_size: int, num_channels: int, contiguous: bool,
 
 def _image(x: torch.Tensor, channels: int) -> torch.Tensor:
     shape = [x.shape[0], channels, x.shape[2], x.shape[3]]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 OPTIONS = "int group_size, int num_channels, bool contiguous, bool unbiased"

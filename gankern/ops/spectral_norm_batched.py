@@ -45,22 +45,29 @@ def spectral_norm_batched(
         order: 'v' renews v first (BigGAN-PyTorch, `torch.nn.utils.spectral_norm`), 'u' renews u first
             (`torch.nn.utils.parametrizations.spectral_norm`) and needs `vs`.
         sigmas: Buffers of one number each that receive sigma in training, or None.
-        backend: 'native' or 'eager'; None chooses.
+        backend: 'native', 'triton' or 'eager'; None chooses.
 
     Returns:
         The normalised weights, a list, of the dtype and shape of the weights.
 
     Raises:
-        TypeError: a tensor is not of a dtype named above, or not all weights are of one dtype.
-        ValueError: numbers of tensors or shapes do not fit, num_iters is below 1, `order` is unknown.
+        TypeError: a tensor is not of a dtype named above, or not all weights are of one dtype;
+            an argument that should be one is no list of tensors, or eps is not a number.
+        ValueError: numbers of tensors or shapes do not fit, num_iters is below 1, eps is negative, `order`
+            is unknown.
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: the weights, to any order; u and v are constants: dW = (dY - sum(dY * Y) u v^T) / sigma.
-    Backends: native (CPU), eager. Arithmetic in float32 for 16-bit types.
+    Backends: native (CPU), triton, eager. Arithmetic in float32 for 16-bit types.
     Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018, section 2 and appendix A.
     """
     vs = [] if vs is None else vs
-    dims = [dim] * len(weights) if isinstance(dim, int) else list(dim)
+    for name, tensors in (("weights", weights), ("us", us), ("vs", vs), ("sigmas", [] if sigmas is None else sigmas)):
+        checks.check_tensors(OP, name, tensors)
+    checks.check_number(OP, "eps", eps)
+    if not eps >= 0:
+        raise checks.bad_value(OP, "eps", "be at least 0", eps)
+    dims = list(dim) if isinstance(dim, Sequence) else [dim] * len(weights)
     _check(weights, us, vs, num_iters, dims, order, sigmas)
     if len(weights) == 0:
         return []
@@ -128,6 +135,8 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
         _check_buffer(f"us[{i}]", us[i], weight, rows)
         if vs:
             _check_buffer(f"vs[{i}]", vs[i], weight, weight.numel() // rows)
+        if sigmas is not None and sigmas[i].numel() != 1:
+            raise checks.bad_value(OP, f"sigmas[{i}]", "have one element", list(sigmas[i].shape))
 
 
 def _check_buffer(name: str, buffer: Any, weight: torch.Tensor, size: int) -> None:
@@ -151,6 +160,7 @@ library.define(
     "(Tensor[] weights, Tensor(a!)[] us, Tensor(b!)[] vs, str order, float eps, int num_iters, bool training) "
     "-> (Tensor, Tensor)",
     fake=_fake_iterate,
+    module=OP,
 )
 
 

@@ -73,7 +73,7 @@ def style_epilogue(
 def _check(x: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any) -> None:
     op = "style_epilogue"
     checks.check_image(op, x)
-    if act not in reference.activations:
+    if act not in tuple(reference.activations):  # which need not be hashable
         raise checks.bad_value(op, "act", f"be one of {', '.join(reference.activations)}", repr(act))
     for name, value in (("alpha", alpha), ("gain", gain)):
         if value is not None or name == "gain":

@@ -81,7 +81,7 @@ def styled_bias_act(
 def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any) -> None:
     op = "styled_bias_act"
     checks.check_image(op, x)
-    if act not in activation_funcs:
+    if act not in tuple(activation_funcs):  # which need not be hashable
         raise checks.bad_value(op, "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
         if value is not None:
@@ -118,14 +118,7 @@ def _slope_follows_from_input(act: str, alpha: float) -> bool:
 
 
 def _fake(x: torch.Tensor, *others: Any) -> torch.Tensor:
-    return torch.empty_like(x, memory_format=_memory_format(x))
-
-
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/styled_bias_act.cpp."""
-    channels = x.shape[1]
-    is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
-    return torch.channels_last if is_last else torch.contiguous_format
+    return torch.empty_like(x, memory_format=library.memory_format(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, y: torch.Tensor) -> None:

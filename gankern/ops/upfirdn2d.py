@@ -260,14 +260,7 @@ def _fake(
     fw, fh = filter_size(f)
     height = output_size(h, up_y, down_y, py0, py1, fh)
     width = output_size(w, up_x, down_x, px0, px1, fw)
-    return torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=memory_format(x))
-
-
-def memory_format(x: torch.Tensor) -> torch.memory_format:
-    """channels_last if x is: channels are neighbours, pixels at least C apart. As in csrc/bind/upfirdn2d.h."""
-    channels = x.shape[1]
-    is_last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
-    return torch.channels_last if is_last else torch.contiguous_format
+    return torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:

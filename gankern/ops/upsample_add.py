@@ -13,7 +13,6 @@ from gankern.ops.upfirdn2d import (
     centred_upsampling,
     check_filter,
     filter_size,
-    memory_format,
     output_size,
 )
 from gankern.reference import upsample_add as reference
@@ -85,7 +84,9 @@ def _shape(x: torch.Tensor, f: torch.Tensor, up_x: int, up_y: int, px0: int, px1
 
 
 def _fake(x: torch.Tensor, y: torch.Tensor, f: torch.Tensor, *options: Any) -> torch.Tensor:
-    return torch.empty(_shape(x, f, *options[:6]), dtype=x.dtype, device=x.device, memory_format=memory_format(x))
+    return torch.empty(
+        _shape(x, f, *options[:6]), dtype=x.dtype, device=x.device, memory_format=library.memory_format(x)
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:

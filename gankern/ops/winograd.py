@@ -73,18 +73,16 @@ def winograd(
 
 
 def _parse_padding(padding: Any) -> tuple[int, int]:
-    pair = (padding, padding) if isinstance(padding, int) else tuple(padding)
+    pair = tuple(padding) if isinstance(padding, Sequence) else (padding, padding)
     if len(pair) != 2 or not all(isinstance(p, int) and 0 <= p <= 2 for p in pair):
         raise checks.bad_value("winograd", "padding", "be in [0, 2], or two such numbers", repr(padding))
     return pair
 
 
 def _fake_conv2d(x: torch.Tensor, o: int, py: int, px: int) -> torch.Tensor:
-    n, i, h, w = x.shape
-    is_last = i > 1 and x.stride(1) == 1 and x.stride(3) >= i  # as in csrc/bind/winograd.cpp
-    memory_format = torch.channels_last if is_last else torch.contiguous_format
+    n, _, h, w = x.shape
     shape = [n, o, h + 2 * py - 2, w + 2 * px - 2]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=library.memory_format(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:

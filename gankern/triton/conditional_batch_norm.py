@@ -13,6 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gankern.triton.bias_act import _memory_format
+
 BLOCK = 1024  # elements of a tile
 
 
@@ -215,12 +217,6 @@ def _coefficients(
 
 def _total(x: torch.Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    """The rule of gankern/ops/conditional_batch_norm.py."""
-    is_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
-    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def _empty_image(x: torch.Tensor, up: int) -> torch.Tensor:

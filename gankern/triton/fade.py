@@ -9,12 +9,14 @@ import torch
 import triton
 import triton.language as tl
 
+from gankern.triton.bias_act import _memory_format
+
 BLOCK = 512  # elements of a program, or groups of four
 
 
 def fade(new: torch.Tensor, old: torch.Tensor | None, alpha: torch.Tensor | None, number: float) -> torch.Tensor:
     """y = alpha * new + (1 - alpha) * old; `number` is alpha without a tensor. old None: new without its details."""
-    layout = _layout(new)
+    layout = _memory_format(new)
     new = new.contiguous(memory_format=layout)
     old = None if old is None else old.contiguous(memory_format=layout)
     y = _empty(new, new.shape, layout)
@@ -27,18 +29,13 @@ def fade_backward(
     dy: torch.Tensor, alpha: torch.Tensor | None, number: float, half: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """dnew = alpha * dy and dold = (1 - alpha) * dy, summed up over four pixels if old has half the size."""
-    layout = _layout(dy)
+    layout = _memory_format(dy)
     dy = dy.contiguous(memory_format=layout)
     n, c, h, w = dy.shape
     dnew = _empty(dy, dy.shape, layout)
     dold = _empty(dy, [n, c, h // 2, w // 2] if half else dy.shape, layout)
     _launch("backward_half" if half else "backward_same", dy, None, dnew, dold, alpha, number, layout)
     return dnew.to(dy.dtype), dold.to(dy.dtype)
-
-
-def _layout(t: torch.Tensor) -> torch.memory_format:
-    is_last = t.shape[1] > 1 and t.stride(1) == 1 and t.stride(3) >= t.shape[1]
-    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def _empty(like: torch.Tensor, shape: torch.Size | list[int], layout: torch.memory_format) -> torch.Tensor:

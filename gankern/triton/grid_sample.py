@@ -10,6 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gankern.triton.bias_act import _memory_format
+
 
 def grid_sample(x: torch.Tensor, grid: torch.Tensor, align_corners: bool) -> torch.Tensor:
     """y[n, c, i, j] = x[n, c] at grid[n, i, j]; arguments as in `gankern.grid_sample`, all given."""
@@ -86,7 +88,7 @@ def _launch(
 
 
 def _is_channels_last(t: torch.Tensor) -> bool:
-    return t.shape[1] > 1 and t.stride(1) == 1 and t.stride(3) >= t.shape[1]
+    return _memory_format(t) is torch.channels_last
 
 
 def _dense(t: torch.Tensor, channels_last: bool) -> torch.Tensor:

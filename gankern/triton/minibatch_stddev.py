@@ -14,6 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gankern.triton.bias_act import _memory_format
+
 TILE = 2048  # elements that a program holds at once
 
 
@@ -116,12 +118,7 @@ def minibatch_stddev_backward_backward(
 
 
 def _is_channels_last(x: torch.Tensor) -> bool:
-    """The rule of `_memory_format` in gankern/ops/minibatch_stddev.py."""
-    return x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
-
-
-def _memory_format(x: torch.Tensor) -> torch.memory_format:
-    return torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+    return _memory_format(x) is torch.channels_last
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gankern.triton.bias_act import _memory_format
+
 
 def upfirdn2d(
     x: torch.Tensor,
@@ -66,8 +68,8 @@ def _resample(
 ) -> torch.Tensor:
     """One pass with the taps f [taps_y, taps_x]; pairs are (x, y). Returns [N, C, size_y, size_x] of `dtype`."""
     n, channels = x.shape[:2]
-    last = channels > 1 and x.stride(1) == 1 and x.stride(3) >= channels
-    layout = torch.channels_last if last else torch.contiguous_format
+    layout = _memory_format(x)
+    last = layout is torch.channels_last
     cut_off = dtype == torch.bfloat16 and x.device.type == "cpu"  # by Triton's interpreter, which does not round
     written_as = torch.float32 if cut_off else dtype
     y = torch.empty([n, channels, size[1], size[0]], dtype=written_as, device=x.device, memory_format=layout)

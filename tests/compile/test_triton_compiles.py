@@ -25,7 +25,13 @@ pytestmark = [
     ),
 ]
 
-TYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+TYPES = {
+    torch.float64: "fp64",
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.int64: "i64",
+}
 Call = Callable[[], Any]
 
 
@@ -53,6 +59,9 @@ def local_memory(kernel: Any, arguments: dict[str, Any], capability: int, folder
         name, value = parameter.name, arguments[parameter.name]
         if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
             signature[name], constants[name] = "constexpr", value
+            continue
+        if isinstance(value, tuple):  # of tensors
+            signature[name] = tuple(f"*{TYPES[t.dtype]}" for t in value)
             continue
         is_tensor = isinstance(value, torch.Tensor)
         signature[name] = f"*{TYPES[value.dtype]}" if is_tensor else parameter.annotation_type or "i32"

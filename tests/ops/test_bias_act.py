@@ -48,7 +48,7 @@ ERRORS = {
     "gain_is_a_tensor": ({"gain": torch.tensor(2.0)}, TypeError, "gain must be a number, got Tensor"),
     "gain_is_a_string": ({"gain": "2"}, TypeError, "gain must be a number, got str"),
     "clamp_is_negative": ({"clamp": -1}, ValueError, "clamp must be None or at least 0, got -1"),
-    "clamp_is_nan": ({"clamp": math.nan}, ValueError, "clamp must be None or at least 0, got nan"),
+    "clamp_is_nan": ({"clamp": math.nan}, ValueError, "clamp must not be NaN, got nan"),
     "clamp_is_a_list": ({"clamp": [1.0]}, TypeError, "clamp must be a number, got list"),
     "backend_is_unknown": ({"backend": "cuda"}, ValueError, "backend must be one of native, triton, eager, got 'cuda'"),
 }

@@ -135,7 +135,7 @@ MISTAKES = {
     "padding must be an integer of at least 0": (ValueError, lambda: conv2d(X, W, padding=(1, -1))),
     "dilation must be an integer": (ValueError, lambda: conv2d(X, W, dilation=(1, 1, 1))),
     "output_padding must be smaller than": (ValueError, lambda: conv_transpose2d(X, W[:4], output_padding=1)),
-    r"b must have shape \[C\] = \[6\]": (ValueError, lambda: conv2d(X, W, torch.zeros([5]))),
+    r"bias must have shape \[O\] = \[6\]": (ValueError, lambda: conv2d(X, W, torch.zeros([5]))),
     "act must be one of": (ValueError, lambda: conv2d(X, W, act="gelu")),
     "cannot run on cpu: conv2d has no triton kernels": (RuntimeError, lambda: conv2d(X, W, backend="triton")),
 }

@@ -59,7 +59,7 @@ def test_a_penalty_is_three_launches(backend, device):
         ({"x": torch.tensor(1.0)}, ValueError, "x must have at least one dimension, got a scalar tensor"),
         ({"dim": 2}, ValueError, r"dim must be in \[-2, 2\) \(x is \[2, 3\]\), got 2"),
         ({"eps": -1.0}, ValueError, "eps must be at least 0, got -1.0"),
-        ({"eps": float("nan")}, ValueError, "eps must be at least 0, got nan"),
+        ({"eps": float("nan")}, ValueError, "eps must not be NaN, got nan"),
         ({"eps": "small"}, TypeError, "eps must be a number, got str"),
     ],
 )

@@ -42,6 +42,8 @@ def check(case: Case, dtype: str, layout: str, backend: str, device: str) -> Non
             allowed = 2 * (eager[name].double() - exact[name]).abs().max().item()
             allowed += case.of_largest * exact[name].abs().max().item() if dtype == "fp32" else 0
             allowed += eps * max(exact[name].abs().max().item(), terms**0.5)
+            if dtype == "fp64":  # eager's error is unknown: it is the measure
+                allowed += 1e-10 * exact[name].abs().max().item() + 1e-11
             assert error <= allowed, f"{name} is off by {error:.3g}, allowed are {allowed:.3g}"
 
 

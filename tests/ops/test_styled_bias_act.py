@@ -51,7 +51,7 @@ ERRORS = {
     "b_is_elsewhere": ({"b": torch.zeros([6], device="meta")}, ValueError, "b must be on the device of x, cpu, got"),
     "act_is_unknown": ({"act": "gelu"}, ValueError, "act must be one of linear, relu, lrelu, tanh, sigmoid, elu"),
     "clamp_is_negative": ({"clamp": -1}, ValueError, "clamp must be None or at least 0, got -1"),
-    "clamp_is_nan": ({"clamp": math.nan}, ValueError, "clamp must be None or at least 0, got nan"),
+    "clamp_is_nan": ({"clamp": math.nan}, ValueError, "clamp must not be NaN, got nan"),
     "gain_is_a_tensor": ({"gain": torch.tensor(2.0)}, TypeError, "gain must be a number, got Tensor"),
 }
 
