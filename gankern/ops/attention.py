@@ -202,11 +202,9 @@ def _setup_backward_context(ctx: Any, inputs: tuple, output: tuple) -> None:
 def _backward_backward(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
     """In plain PyTorch, to every order. y follows from q, k and v: it has no gradient of its own."""
 
-    def first(dy: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple:
-        weights = (torch.bmm(q, k.mT) * ctx.scale).softmax(-1)
-        d_weights = torch.bmm(dy, v.mT)
-        d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True)) * ctx.scale
-        return torch.bmm(d_scores, k), torch.bmm(d_scores.mT, q), torch.bmm(weights.mT, dy)
+    def first(dy: torch.Tensor, *inputs: torch.Tensor) -> tuple:
+        y = reference.attention(*_operands(*inputs), ctx.scale)
+        return torch.autograd.grad(y, inputs, dy.to(y.dtype), create_graph=True)
 
     return *library.differentiate(first, ctx.saved_tensors, gradients), None, None
 

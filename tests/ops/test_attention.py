@@ -11,6 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import gankern
 from gankern import attention, self_attention2d
 from gankern.nn import SelfAttention2d
+from gankern.ops.attention import _BLOCK as BLOCK
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,37 @@ def test_one_key_is_copied_and_large_scores_do_not_overflow(backend, device):
     torch.testing.assert_close(
         attention(1e3 * q, k, v, backend=backend), attention(1e3 * q.double(), k.double(), v.double()).float()
     )
+
+
+def gradients_to_second_order(inputs, backend):
+    """y; dq, dk, dv; and their own gradient."""
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    y = attention(*inputs, 0.7, backend=backend)
+    first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+    return [y, *first, *torch.autograd.grad(sum(d.square().sum() for d in first), inputs)]
+
+
+@pytest.mark.parametrize("block", [1, 20, 64, 200])
+@pytest.mark.parametrize("dtype", ["fp64", "bf16"])
+def test_blocks_of_queries_and_of_samples_change_nothing(block, dtype, backend, device, monkeypatch):
+    monkeypatch.setitem(BLOCK, device, block)  # one row; two rows; six, of nine; three samples, of five
+    q, k, v = (torch.randn(shape).to(device, DTYPES[dtype]) for shape in ([5, 9, 4], [5, 7, 4], [5, 7, 3]))
+    actual = gradients_to_second_order([q, k, v], backend)
+    expected = gradients_to_second_order([q.double(), k.double(), v.double()], "eager")
+    bound = 1e-11 if dtype == "fp64" else 2**-5
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.double(), e, rtol=bound, atol=bound * e.abs().max().item())
+
+
+def test_no_matrix_of_weights_is_kept_for_the_backward_pass(backend, device):
+    if backend == "eager":
+        pytest.skip("it does keep one")
+    inputs = [torch.randn(shape, device=device).requires_grad_() for shape in ([2, 64, 3], [2, 32, 3], [2, 32, 5])]
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        attention(*inputs, backend=backend)
+    assert sizes
+    assert max(sizes) <= 2 * 64 * 5  # those of the output; the weights are 2 * 64 * 32
 
 
 def maps(dtype, device, layout="contiguous"):
