@@ -21,6 +21,7 @@ BACKENDS = ("native", "triton", "eager")
 # Automatic choice, first that can run wins. One row per op: which kernels there are, in the order of their speed, which
 # changes only on a measurement.
 ORDER: dict[str, dict[str, tuple[str, ...]]] = {
+    "attention": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
     "bias_act": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "conditional_batch_norm": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "conv2d": {"cpu": ("native", "eager"), "cuda": ("native", "eager")},
@@ -40,8 +41,14 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
 OPS = tuple(ORDER)
 
 # (op, device): the op has no kernels of its own there, and is composed of ops that have; the backend is theirs.
-COMPOSED = {("conv2d", "cpu"), ("conv2d", "cuda"), ("filtered_lrelu", "cuda")}
-OF_TORCH = ("conv2d",)  # torch's own, which are there even where nothing is built
+COMPOSED = {
+    ("attention", "cpu"),
+    ("attention", "cuda"),
+    ("conv2d", "cpu"),
+    ("conv2d", "cuda"),
+    ("filtered_lrelu", "cuda"),
+}
+OF_TORCH = ("attention", "conv2d")  # torch's own, which are there even where nothing is built
 
 # (op, backend, device) -> why it cannot run. Filled once, at import: choosing is a look-up, which torch.compile traces.
 MISSING: dict[tuple[str, str, str], str] = {}

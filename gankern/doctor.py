@@ -17,6 +17,7 @@ import torch
 
 import gankern
 from gankern import dispatch
+from gankern.ops.attention import self_attention2d
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
 from gankern.ops.conv2d import conv2d
@@ -34,6 +35,10 @@ from gankern.ops.upsample_add import upsample_add
 from gankern.ops.winograd import winograd
 
 SHAPE = (2, 8, 9, 7)
+
+
+def _run_attention(x: torch.Tensor, backend: str) -> torch.Tensor:
+    return self_attention2d(x, x.sin(), x, backend=backend)
 
 
 def _run_bias_act(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -112,6 +117,7 @@ def _run_winograd(x: torch.Tensor, backend: str) -> torch.Tensor:
 
 
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
+    "attention": _run_attention,
     "bias_act": _run_bias_act,
     "conv2d": _run_conv2d,
     "styled_bias_act": _run_styled_bias_act,

@@ -8,8 +8,19 @@ import torch.nn.functional as F
 from case import DTYPES, LAYOUTS
 from torch.autograd import gradcheck, gradgradcheck
 
+import gankern
 from gankern import attention, self_attention2d
 from gankern.nn import SelfAttention2d
+from gankern.ops.attention import _BLOCK as BLOCK
+
+
+@pytest.fixture(autouse=True)
+def skip_what_cannot_run(request):
+    if "backend" in request.fixturenames:
+        reason = gankern.dispatch.why_not("attention", *map(request.getfixturevalue, ("backend", "device")))
+        if reason is not None:
+            pytest.skip(reason)
+
 
 Q = torch.zeros([2, 5, 3])
 V = torch.zeros([2, 4, 6])
@@ -47,48 +58,82 @@ def test_images_that_do_not_fit_are_refused():
         self_attention2d(torch.zeros([1, 3, 4, 4]), torch.zeros([1, 3, 2, 2]), torch.zeros([1, 3, 2, 3]))
 
 
-def test_is_torchs_own_attention():
-    q, k, v = (torch.randn(shape) for shape in ([2, 9, 4], [2, 7, 4], [2, 7, 5]))
+def test_is_torchs_own_attention(backend, device):
+    q, k, v = (torch.randn(shape).to(device) for shape in ([2, 9, 4], [2, 7, 4], [2, 7, 5]))
     expected = F.scaled_dot_product_attention(q, k, v, scale=0.7)
-    torch.testing.assert_close(attention(q, k, v, 0.7), expected)
+    torch.testing.assert_close(attention(q, k, v, 0.7, backend=backend), expected)
 
 
-def test_one_key_is_copied_and_large_scores_do_not_overflow():
-    q, k, v = (torch.randn(shape) for shape in ([2, 9, 4], [2, 7, 4], [2, 7, 5]))
-    one = attention(q, k[:, :1], v[:, :1])
+def test_one_key_is_copied_and_large_scores_do_not_overflow(backend, device):
+    q, k, v = (torch.randn(shape).to(device) for shape in ([2, 9, 4], [2, 7, 4], [2, 7, 5]))
+    one = attention(q, k[:, :1], v[:, :1], backend=backend)
     torch.testing.assert_close(one, v[:, :1].expand(2, 9, 5))
-    torch.testing.assert_close(attention(1e3 * q, k, v), attention(1e3 * q.double(), k.double(), v.double()).float())
+    torch.testing.assert_close(
+        attention(1e3 * q, k, v, backend=backend), attention(1e3 * q.double(), k.double(), v.double()).float()
+    )
 
 
-def maps(dtype, layout="contiguous"):
+def gradients_to_second_order(inputs, backend):
+    """y; dq, dk, dv; and their own gradient."""
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    y = attention(*inputs, 0.7, backend=backend)
+    first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+    return [y, *first, *torch.autograd.grad(sum(d.square().sum() for d in first), inputs)]
+
+
+@pytest.mark.parametrize("block", [1, 20, 64, 200])
+@pytest.mark.parametrize("dtype", ["fp64", "bf16"])
+def test_blocks_of_queries_and_of_samples_change_nothing(block, dtype, backend, device, monkeypatch):
+    monkeypatch.setitem(BLOCK, device, block)  # one row; two rows; six, of nine; three samples, of five
+    q, k, v = (torch.randn(shape).to(device, DTYPES[dtype]) for shape in ([5, 9, 4], [5, 7, 4], [5, 7, 3]))
+    actual = gradients_to_second_order([q, k, v], backend)
+    expected = gradients_to_second_order([q.double(), k.double(), v.double()], "eager")
+    bound = 1e-11 if dtype == "fp64" else 2**-5
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.double(), e, rtol=bound, atol=bound * e.abs().max().item())
+
+
+def test_no_matrix_of_weights_is_kept_for_the_backward_pass(backend, device):
+    if backend == "eager":
+        pytest.skip("it does keep one")
+    inputs = [torch.randn(shape, device=device).requires_grad_() for shape in ([2, 64, 3], [2, 32, 3], [2, 32, 5])]
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        attention(*inputs, backend=backend)
+    assert sizes
+    assert max(sizes) <= 2 * 64 * 5  # those of the output; the weights are 2 * 64 * 32
+
+
+def maps(dtype, device, layout="contiguous"):
     generator = torch.Generator().manual_seed(8)
     shapes = ([2, 3, 4, 6], [2, 3, 2, 3], [2, 5, 2, 3])
     return [
-        LAYOUTS[layout](torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)).requires_grad_()
+        LAYOUTS[layout](torch.randn(shape, dtype=torch.float64, generator=generator).to(device, dtype)).requires_grad_()
         for shape in shapes
     ]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pixels_attend_to_pixels_in_every_layout(layout):
+def test_pixels_attend_to_pixels_in_every_layout(layout, backend, device):
     results = []
     for one in ("contiguous", layout):
-        inputs = maps(torch.float64, one)
-        y = self_attention2d(*inputs)
+        inputs = maps(torch.float64, device, one)
+        y = self_attention2d(*inputs, backend=backend)
         results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
     for actual, expected in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     is_last = layout == "channels_last"
     assert y.is_contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
-    theta, phi, g = maps(torch.float64)
+    theta, phi, g = maps(torch.float64, device)
     weights = torch.einsum("ncij,ncab->nijab", theta, phi).flatten(3).softmax(-1).unflatten(3, phi.shape[2:])
     torch.testing.assert_close(results[0][0], torch.einsum("nijab,neab->neij", weights, g))
 
 
-def test_derivatives_of_images_are_right_to_second_order():
-    inputs = [t.detach()[:1, :2, :2, :2].requires_grad_() for t in maps(torch.float64)]
-    assert gradcheck(self_attention2d, inputs)
-    assert gradgradcheck(self_attention2d, inputs)
+def test_derivatives_of_images_are_right_to_second_order(backend, device):
+    inputs = [t.detach()[:1, :2, :2, :2].requires_grad_() for t in maps(torch.float64, device)]
+    run = lambda *inputs: self_attention2d(*inputs, backend=backend)  # noqa: E731
+    assert gradcheck(run, inputs)
+    assert gradgradcheck(run, inputs)
 
 
 def test_the_module_has_the_published_names_and_starts_as_the_identity():
@@ -122,3 +167,4 @@ def test_the_module_compiles_without_a_graph_break():
     x = torch.randn([1, 16, 4, 4])
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), module(x))
+    assert gankern.explain("attention", x).count("<- runs") == 1
