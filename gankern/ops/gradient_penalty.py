@@ -32,6 +32,7 @@ def r1_penalty(D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
 
     Gradients: to D's parameters, through the inner gradient, inside which gankern's ops compute no gradients of
         parameters (`inputs_only`).
+    Backends: those of `squared_norms`.
     Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018, equation 9.
     """
     return squared_norms(_input_gradient("r1_penalty", D, x, *args))
@@ -39,6 +40,8 @@ def r1_penalty(D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
 
 def r2_penalty(D: Discriminator, x: torch.Tensor, *args: Any) -> torch.Tensor:
     """`r1_penalty` at generated samples, of which it is no function: x is detached.
+
+    Arguments, result, errors, gradients and backends are those of `r1_penalty`.
 
     Source: Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018, equation 10.
     """
@@ -68,6 +71,7 @@ def wgan_gp_penalty(
         RuntimeError: D(x) does not depend on x; or torch.compile compiled D, which cannot be differentiated twice.
 
     Gradients: to D's parameters, as in `r1_penalty`; zero where the norm is.
+    Backends: those of `squared_norms`.
     Source: Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, equation 3; the target: Karras et al.,
         "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018, appendix A.
     """
@@ -108,6 +112,7 @@ def path_length_penalty(
         RuntimeError: img is not a function of ws.
 
     Gradients: to G's parameters, through the inner gradient, as in `r1_penalty`; also through the mean.
+    Backends: those of `squared_norms`.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 3.2, equation 4.
     """
     op = "path_length_penalty"

@@ -45,7 +45,7 @@ def pixel_norm(x: torch.Tensor, dim: int = 1, eps: float = 1e-8, *, backend: str
 def normalize_2nd_moment(
     x: torch.Tensor, dim: int = 1, eps: float = 1e-8, *, backend: str | None = None
 ) -> torch.Tensor:
-    """StyleGAN2's name of `gankern.pixel_norm`, which see."""
+    """StyleGAN2's name of `gankern.pixel_norm`: formula, arguments, result, errors and gradients are its own."""
     _check("normalize_2nd_moment", x, dim, eps)
     return pixel_norm(x, dim, eps, backend=backend)
 

@@ -12,16 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gankern.triton.bias_act import (
-    BLOCK,
-    _accumulator,
-    _bias_act,
-    _is_wide,
-    _laid_out_as,
-    _memory_format,
-    _slope,
-    _written_as,
-)
+from gankern.triton.bias_act import BLOCK, _accumulator, _bias_act, _is_wide, _laid_out_as, _slope, _written_as
 
 PARTS = 256  # of a sum over the pixels of one sample, at most
 
@@ -192,7 +183,10 @@ def _check_ref(op: str, ref: torch.Tensor | None, act: str, clamp: float | None)
 
 
 def _empty_as(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(x, dtype=_written_as(x), memory_format=_memory_format(x))
+    """channels_last if x is: channels are neighbours, pixels at least C apart. As in gankern/library.py."""
+    is_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
+    memory_format = torch.channels_last if is_last else torch.contiguous_format
+    return torch.empty_like(x, dtype=_written_as(x), memory_format=memory_format)
 
 
 def _dense(t: torch.Tensor | None) -> torch.Tensor | None:
