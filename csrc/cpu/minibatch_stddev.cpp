@@ -32,11 +32,12 @@ void for_runs(const MinibatchStddevParams& p, int64_t unit, const Body& body) {
   }
 }
 
-// The mean over a group, and the deviation sqrt(variance + eps), of each element of a run.
+// The mean over a group, and the deviation sqrt(variance + eps), of each element of a run. `rest` is what rounding left
+// out of the mean: where the members of a group are nearly equal it is no small part of x - mean.
 template <typename T, typename A = arithmetic_t<T>>
 struct Spread {
   using V = Vec<A>;
-  A mean[kBlock], deviation[kBlock];
+  A mean[kBlock], rest[kBlock], deviation[kBlock];
 
   Spread(const MinibatchStddevParams& p, const Run& run) {
     const T* x = static_cast<const T*>(p.x) + p.sample(run.group, 0) * p.size() + run.at;
@@ -62,15 +63,19 @@ struct Spread {
     V sum = load(0);
     for (int64_t k = 1; k < members; ++k) sum.v += load(k).v;
     const V m{sum.v * of_mean.v};
-    V squares = V::fill(A(0));
+    V squares = V::fill(A(0)), sum_of_rests = V::fill(A(0));
     for (int64_t k = 0; k < members; ++k) {
       const V d{load(k).v - m.v};
       squares = squares.plus(d, d);
+      sum_of_rests.v += d.v;
     }
+    const V left{sum_of_rests.v * of_mean.v};
     if (count >= V::size) {
+      left.store(rest + i);
       m.store(mean + i);
       squares.store(deviation + i);
     } else {
+      left.store(rest + i, 0, count);
       m.store(mean + i, 0, count);
       squares.store(deviation + i, 0, count);
     }
@@ -143,7 +148,7 @@ void backward(const MinibatchStddevParams& p, const double* statistic, int64_t b
         T* __restrict dx = static_cast<T*>(p.dx) + sample * p.size() + run.at;
 #pragma omp simd
         for (int64_t i = 0; i < run.count; ++i) {
-          store(dx[i], load(dy[i]) + slope[i] * (load(x[i]) - spread.mean[i]));
+          store(dx[i], load(dy[i]) + slope[i] * (load(x[i]) - spread.mean[i] - spread.rest[i]));
         }
       }
     });
