@@ -79,6 +79,11 @@ def choose(op: str, device: str, backend: str | None = None) -> str:
     return "eager"
 
 
+def is_forced(backend: str | None) -> bool:
+    """Whether the caller chose, in one of the three ways; if not, an op may know a size where eager is faster."""
+    return (backend or _forced) is not None
+
+
 def why_not(op: str, backend: str, device: str) -> str | None:
     """Returns why `backend` cannot run `op` on `device`, or None if it can."""
     if backend == "eager" or device == "meta":

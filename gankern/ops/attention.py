@@ -24,7 +24,7 @@ def attention(
         k: Keys [N, S, D] with S >= 1, of the dtype of q.
         v: Values [N, S, E], of the dtype of q.
         scale: Factor of the products; 1, not 1 / sqrt(D), is the default, as in SAGAN and BigGAN.
-        backend: 'native' or 'eager'; None chooses.
+        backend: 'native' or 'eager'; None chooses, and takes eager where all the weights are no larger than a block.
 
     Returns:
         Tensor [N, L, E] of the dtype of q, contiguous.
@@ -42,7 +42,7 @@ def attention(
     """
     _check(q, k, v, scale)
     chosen = dispatch.choose("attention", q.device.type, backend)
-    if chosen != "eager":
+    if chosen != "eager" and (dispatch.is_forced(backend) or not _is_one_block(q, k)):
         return library.ops(chosen).attention(q, k, v, float(scale))
     return reference.attention(q, k, v, float(scale))
 
@@ -101,8 +101,15 @@ def _check(q: Any, k: Any, v: Any, scale: Any) -> None:
 
 
 # A block of queries has so many weights, of so many samples as fit: what stays in the CPU's last cache. A smaller one,
-# for the cache of one core, gains little on one thread and costs more on several, which meet after every product.
+# for the cache of one core, costs more on several threads, which meet after every product.
 _BLOCK = {"cpu": 2**20, "cuda": 2**24}
+
+
+def _is_one_block(q: torch.Tensor, k: torch.Tensor) -> bool:
+    """Where recomputing saves no memory worth its time; in 16 bits plain PyTorch is slow on the CPU all the same."""
+    return q.dtype in (torch.float32, torch.float64) and q.shape[0] * q.shape[1] * k.shape[1] <= _BLOCK.get(
+        q.device.type, 0
+    )
 
 
 def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice]]:

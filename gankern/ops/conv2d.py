@@ -187,7 +187,7 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
     if not isinstance(groups, int) or groups < 1 or input.shape[1] % groups != 0:
         expected = f"be an integer of at least 1 that divides I = {input.shape[1]}"
         raise checks.bad_value(op, "groups", expected, repr(groups))
-    if torch.amp.is_autocast_available(input.device.type) and torch.is_autocast_enabled(input.device.type):
+    if input.device.type != "meta" and torch.is_autocast_enabled(input.device.type):
         dtype = torch.get_autocast_dtype(input.device.type)
         input, weight = input.to(dtype), weight.to(dtype)
     if weight.dtype not in (input.dtype, torch.float32):
