@@ -12,6 +12,14 @@ namespace gankern::bind {
 
 namespace {
 
+using torch::headeronly::MemoryFormat;
+
+// The kernel works on planes; y goes back to the layout of x. The rule of _like in gankern/ops/filtered_lrelu.py.
+Tensor laid_out_like(const Tensor& y, const Tensor& x) {
+  const bool channels_last = x.size(1) > 1 && x.stride(1) == 1 && x.stride(3) >= x.size(1);
+  return channels_last ? torch::stable::contiguous(y, MemoryFormat::ChannelsLast) : y;
+}
+
 FusedFilter filter_of(const char* op, const char* argument, const Tensor& f) {
   STD_TORCH_CHECK(f.scalar_type() == ScalarType::Float && (f.dim() == 1 || f.dim() == 2), "gankern.", op, ": ",
                   argument, " must be float32 with shape [taps] or [taps_y, taps_x]");
@@ -77,7 +85,7 @@ std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor x_any, const Tensor fu_an
   p.y = y.mutable_data_ptr();
   p.signs = keep ? static_cast<uint8_t*>(signs.mutable_data_ptr()) : nullptr;
   run(p);
-  return {y, signs};
+  return {laid_out_like(y, x_any), signs};
 }
 
 std::tuple<Tensor, Tensor> filtered_lrelu_backward(const Tensor x_any, const Tensor signs_any, const Tensor fu_any,
@@ -102,7 +110,7 @@ std::tuple<Tensor, Tensor> filtered_lrelu_backward(const Tensor x_any, const Ten
   p.signs = const_cast<uint8_t*>(static_cast<const uint8_t*>(signs.const_data_ptr()));
   p.reads_signs = true;
   run(p);
-  return {y, totals};
+  return {laid_out_like(y, x_any), totals};
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gankern, GANKERN_DEVICE, m) {

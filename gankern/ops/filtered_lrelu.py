@@ -60,8 +60,9 @@ def filtered_lrelu(
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: x and b, to any order. None for the filters.
-    Backends: native (CPU, CUDA), triton, eager. One fused kernel on the CPU for contiguous x and filters of up to 32
-        taps an axis; else composed of the kernels of `bias_act` and `upfirdn2d`. Arithmetic in float32 for 16 bits.
+    Backends: native (CPU, CUDA), triton, eager. One kernel on the CPU for filters of up to 32 taps an axis and factors
+        of up to 8 (channels_last is copied); else composed of the kernels of `bias_act` and `upfirdn2d`. Arithmetic in
+        float32 for 16-bit types.
     Source: Karras et al., "Alias-Free Generative Adversarial Networks", 2021, section 3.2 and appendix D.
     """
     checks.check_image("filtered_lrelu", x)
@@ -89,8 +90,7 @@ def _is_fused(x: torch.Tensor, fu: torch.Tensor, fd: torch.Tensor, up: int, down
     """The one place that says which calls are one kernel, and not composed of four."""
     if ("filtered_lrelu", x.device.type) in dispatch.COMPOSED:
         return False
-    short = max(*filter_size(fu), *filter_size(fd)) <= MAX_FUSED_TAPS and max(up, down) <= MAX_FUSED_SCALE
-    return short and library.memory_format(x) is not torch.channels_last
+    return max(*filter_size(fu), *filter_size(fd)) <= MAX_FUSED_TAPS and max(up, down) <= MAX_FUSED_SCALE
 
 
 def _total(x: torch.Tensor) -> torch.dtype:
@@ -147,6 +147,13 @@ def _check_tensors(
     return height, width
 
 
+def _like(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """Nobody's images of the layout of x: channels_last if channels are neighbours, and pixels at least C apart."""
+    is_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    return torch.empty([*x.shape[:2], h, w], dtype=x.dtype, device=x.device, memory_format=layout)
+
+
 def _fake(
     x: torch.Tensor,
     fu: torch.Tensor,
@@ -168,7 +175,7 @@ def _fake(
     (uw, uh), (dw, dh) = filter_size(fu), filter_size(fd)
     width, height = w * up + px0 + px1 - uw + 1, h * up + py0 + py1 - uh + 1
     signs = [n, c, height, width] if keep else [0]
-    y = x.new_empty([n, c, (height - dh) // down + 1, (width - dw) // down + 1])
+    y = _like(x, (height - dh) // down + 1, (width - dw) // down + 1)
     return y, x.new_empty(signs, dtype=torch.uint8)
 
 
@@ -224,7 +231,7 @@ def _fake_backward(
     sums: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     planes = x.shape[0] * x.shape[1]
-    return x.new_empty([*x.shape[:2], out_h, out_w]), x.new_empty([planes if sums else 0], dtype=torch.float64)
+    return _like(x, out_h, out_w), x.new_empty([planes if sums else 0], dtype=torch.float64)
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple, output: tuple) -> None:

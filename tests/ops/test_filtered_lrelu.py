@@ -65,15 +65,9 @@ def test_signs_are_kept_only_for_a_gradient():
 
 @needs_native
 def test_what_is_not_one_kernel_is_composed_of_native_ones():
-    long = torch.ones([40]) / 40
-    calls = {
-        "channels_last": (LAYOUTS["channels_last"](images(2, 3, 50, 50)), None),
-        "long": (images(2, 3, 50, 50), long),
-    }
-    for x, f in calls.values():
-        with Kernels() as kernels:
-            gankern.filtered_lrelu(x, f, backend="native")
-        assert kernels.names == ["gankern.upfirdn2d", "gankern.bias_act", "gankern.upfirdn2d"]
+    with Kernels() as kernels:
+        gankern.filtered_lrelu(images(2, 3, 50, 50), torch.ones([40]) / 40, backend="native")
+    assert kernels.names == ["gankern.upfirdn2d", "gankern.bias_act", "gankern.upfirdn2d"]
 
 
 @needs_native
