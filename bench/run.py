@@ -60,6 +60,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--op", action="append", choices=OPS, help="the op to measure, may be repeated; default all")
     parser.add_argument("--case", default="", metavar="TEXT", help="only cases whose name contains this, e.g. fp32")
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works, not to publish")
+    parser.add_argument("--budget", type=float, default=0.6, metavar="S", help="seconds for each call, about")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default torch's choice")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -90,7 +91,7 @@ def run(cases: Sequence[harness.Case], args: argparse.Namespace) -> list[dict[st
     if args.device == "cuda":
         allocators = ["caching"]  # PyTorch's own, the only one there
     timer = harness.make_timer(args.device, args.flush_l2)
-    budget, rounds = (0.02, 3) if args.quick else (0.6, 9)
+    budget, rounds = (0.02, 3) if args.quick else (args.budget, 9)
     progress = Progress(len(allocators) * len(cases) * len(harness.MODES))
     figures = []
     for allocator in allocators:
