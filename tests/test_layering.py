@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -175,3 +176,8 @@ def test_kernels_know_nothing_of_torch_and_formulas_nothing_of_devices(path):
 def test_nothing_imports_the_tests_or_the_benchmarks():
     importers = [(relative(path), name) for path in LIBRARY for name in imports(path)]
     assert [pair for pair in importers if within(pair[1], ("tests", "bench"))] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*/*.py")), ids=relative)
+def test_every_benchmark_can_be_imported(path):
+    importlib.import_module(relative(path).removesuffix(".py").replace("/", "."))

@@ -24,7 +24,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gankern
 from bench.run import environment
 from gankern.models.stylegan2 import Discriminator, Generator
-from gankern.models.training.ema import update_ema
 from gankern.models.training.options import TrainingOptions
 from gankern.models.training.phases import Batch, Phase, make_phases, run_phase
 from gankern.models.training.state import TrainingState, new_state
@@ -83,7 +82,7 @@ class Run:
     def phase(self, name: str) -> None:
         with gankern.use_backend("eager") if self.variant.who == "eager" else _nothing():
             if name == "EMA":
-                update_ema(self.state.G_ema, self.state.G, 0.999)
+                gankern.ema_update(self.state.G_ema, self.state.G, 0.999)
             else:
                 run_phase(self.phases[name], self.state, self.options, self.batch)
 
