@@ -20,7 +20,7 @@ def upfirdn2d(
     """Zero insertion, padding, FIR filter, decimation; arguments as in `gankern.upfirdn2d`, all given.
 
     A 1-D filter is applied along x, then along y. Depthwise convolutions do the work: strided for down, transposed
-    for up, which is 4 to 20 times faster than inserting the zeros. On the CPU those of 16-bit types take 10 to 1000
+    for up, which is 4 to 20 times faster than inserting the zeros. On the CPU those of 16-bit types take many
     times as long as the same in float32, in which they are done there.
     """
     if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
