@@ -35,6 +35,14 @@ activation_funcs = {
 }
 
 
+# Of the activations that are straight on both sides of zero, the slope below it.
+SLOPES: dict[str, Callable[[float], float]] = {
+    "linear": lambda alpha: 1.0,
+    "relu": lambda alpha: 0.0,
+    "lrelu": lambda alpha: alpha,
+}
+
+
 def bias_act(
     x: torch.Tensor,
     b: torch.Tensor | None,
@@ -43,18 +51,27 @@ def bias_act(
     alpha: float,
     gain: float,
     clamp: float | None,
+    overwrite: bool = False,
 ) -> torch.Tensor:
-    """y = clamp(gain * f(x + b)); arguments as in `gankern.bias_act`, all given."""
+    """y = clamp(gain * f(x + b)); arguments as in `gankern.bias_act`, all given.
+
+    What is nobody else's is changed in place: new memory costs more than the arithmetic. So is x, with `overwrite`.
+    """
     if b is not None:
         shape = [1] * x.ndim
         shape[dim] = -1
-        x = x + b.to(x.dtype).reshape(shape)
-    x = activation_funcs[act].func(x, alpha)
-    if gain != 1:
-        x = x * gain
-    if clamp is not None:
-        x = x.clamp(-clamp, clamp)
-    return x
+        b = b.to(x.dtype).reshape(shape)
+        x, overwrite = x.add_(b) if overwrite else x + b, True
+    if act in SLOPES and gain > 0 and alpha >= 0:  # gain * f(u) = f(gain * u)
+        if gain != 1:
+            x, overwrite = x.mul_(gain) if overwrite else x * gain, True
+        slope = SLOPES[act](alpha)
+        if slope != 1:
+            x = F.leaky_relu_(x, slope) if overwrite else F.leaky_relu(x, slope)
+    else:
+        x = activation_funcs[act].func(x, alpha)
+        x = x if gain == 1 else x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)
 
 
 def slope_derivative(

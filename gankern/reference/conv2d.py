@@ -25,7 +25,7 @@ def conv2d(
 ) -> torch.Tensor:
     """Convolution, bias, activation; arguments as in `gankern.conv2d`, all given."""
     y = F.conv2d(input, weight.to(input.dtype), None, tuple(stride), tuple(padding), tuple(dilation), groups)
-    return bias_act(y, bias, 1, act, alpha, gain, clamp)
+    return bias_act(y, bias, 1, act, alpha, gain, clamp, overwrite=True)
 
 
 def conv_transpose2d(
@@ -45,4 +45,4 @@ def conv_transpose2d(
     """Transposed convolution, bias, activation; arguments as in `gankern.conv_transpose2d`, all given."""
     sizes = (tuple(stride), tuple(padding), tuple(output_padding), groups, tuple(dilation))
     y = F.conv_transpose2d(input, weight.to(input.dtype), None, *sizes)
-    return bias_act(y, bias, 1, act, alpha, gain, clamp)
+    return bias_act(y, bias, 1, act, alpha, gain, clamp, overwrite=True)

@@ -27,4 +27,4 @@ def styled_bias_act(
             noise = noise * (strength[:, None, None] if strength.ndim == 1 else strength)
         # In place where nothing needs what is overwritten. Not addcmul: its derivative makes one more pass over x.
         scaled = scaled + noise if scaled is x else scaled.add_(noise)  # [N, C, H, W]
-    return bias_act(scaled, b, 1, act, alpha, gain, clamp)
+    return bias_act(scaled, b, 1, act, alpha, gain, clamp, overwrite=scaled is not x)
