@@ -16,6 +16,7 @@ LEAST_CHANNELS = {"convolution": 32, "weight_gradient": 16}
 LEAST_TILES = {"convolution": 12, "weight_gradient": 8}
 
 Sizes = Sequence[int]
+PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
 
 
 def convolution(
@@ -35,7 +36,7 @@ def convolution(
             and _is_plain(stride, padding, dilation, groups)
             and list(output_padding) == [0, 0]
         ):
-            return _winograd(x, w, padding, transposed)
+            return winograd(x, w, padding, transposed)
         if x.dtype != torch.float32 and _lacks(x.dtype):
             sizes = (stride, padding, dilation, transposed, output_padding, groups)
             return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
@@ -70,14 +71,34 @@ def weight_gradient(
     return dw.to(dtype).contiguous(memory_format=memory_format)
 
 
-def _winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool) -> torch.Tensor:
-    """A transposed convolution is one with the weights turned by 180 degrees, I and O exchanged, padded by 2 - p."""
+def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
+    """Whether conv2d(x, w), w of this shape, at stride 1 is computed by Winograd's algorithm."""
+    return max(padding) <= 2 and _pays("convolution", x, shape, padding, False)
+
+
+def transpose(dy: torch.Tensor, w: torch.Tensor, padding: Sizes) -> torch.Tensor:
+    """The input gradient of a 3x3 convolution at stride 1; w is rounded to the dtype of dy only where it must be."""
+    if _pays("convolution", dy, w.shape, padding, True):
+        return winograd(dy, w, padding, True)
+    return convolution(dy, w.to(dy.dtype), [1, 1], padding, [1, 1], True, [0, 0], 1)
+
+
+def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, layer: tuple = PLAIN) -> torch.Tensor:
+    """A 3x3 convolution at stride 1 in Winograd's algorithm, with what `layer` puts before and after it.
+
+    A transposed convolution is one with the weights turned by 180 degrees, I and O exchanged, padded by 2 - p.
+
+    Args:
+        x: Images [N, I, H, W].
+        w: Weights [O, I, 3, 3], or [I, O, 3, 3] if transposed, of any floating dtype.
+        padding: [y, x].
+        layer: scale, out_scale, noise, strength, b, act, alpha, gain and clamp of `winograd_conv2d`.
+    """
     is_last = _format(x) == torch.channels_last or _format(w) == torch.channels_last
     x = x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
     u = torch.ops.gankern.winograd_weight(w, transposed)
     py, px = (2 - p for p in padding) if transposed else padding
-    tail = (None, None, None, None, None, "linear", 0.0, 1.0, None)
-    return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *tail)
+    return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *layer)
 
 
 def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:

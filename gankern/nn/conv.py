@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from gankern.ops.bias_act import activation_funcs, bias_act
+from gankern.ops.conv2d import conv2d
 from gankern.ops.conv2d_resample import conv2d_resample
 from gankern.ops.upfirdn2d import setup_filter
 
@@ -70,15 +72,15 @@ class EqualizedConv2d(torch.nn.Module):
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
         """[N, I, H, W] -> [N, O, H * up / down, W * up / down], scaled (and clamped) by a further `gain`."""
         is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
-        weight_gain = self.weight_gain * gain if is_linear else self.weight_gain
-        weight = (self.weight * weight_gain).to(x.dtype)  # [O, I, k, k]
+        weight = self.weight * (self.weight_gain * gain if is_linear else self.weight_gain)  # [O, I, k, k]
+        tail: dict[str, Any] = {"act": self.activation, "gain": self.act_gain * gain}
+        tail["clamp"] = None if self.conv_clamp is None else self.conv_clamp * gain
+        if self.up == 1 and self.down == 1:
+            return conv2d(x, weight, self.bias, padding=self.padding, **({} if is_linear else tail))
         f = self.resample_filter.float()  # module.double() and .half() turn it along with the parameters
         flip_weight = self.up == 1  # the published weights of up-convolutions are stored as true convolutions
-        x = conv2d_resample(x, weight, f, self.up, self.down, self.padding, flip_weight=flip_weight)
-        if is_linear:
-            return x
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        x = conv2d_resample(x, weight.to(x.dtype), f, self.up, self.down, self.padding, flip_weight=flip_weight)
+        return x if is_linear else bias_act(x, self.bias, **tail)
 
     def extra_repr(self) -> str:
         o, i, k, _ = self.weight.shape

@@ -15,6 +15,7 @@ import torch
 
 from gankern import checks, convolution, dispatch, library
 from gankern.ops.bias_act import activation_funcs, bias_act
+from gankern.ops.styled_conv2d import fits, styled_conv2d
 from gankern.reference import conv2d as reference
 
 Size = int | Sequence[int]
@@ -70,6 +71,9 @@ def conv2d(
     if dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv2d(input, weight, bias, strides, pads, dilations, groups, *tail)
+    tail = _tail(act, alpha, gain, clamp)
+    if strides == dilations == [1, 1] and groups == 1 and fits(input, weight, pads, *tail[:3], None, backend):
+        return styled_conv2d(input, weight, None, None, None, None, bias, pads, *tail)
     y = torch.ops.gankern.conv2d(input, weight.to(input.dtype), strides, pads, dilations, groups)
     if bias is None and act == "linear" and alpha is gain is clamp is None:
         return y

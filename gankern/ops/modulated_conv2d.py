@@ -10,7 +10,8 @@ import torch
 
 from gankern import checks
 from gankern.ops.conv2d_resample import conv2d_resample
-from gankern.ops.styled_bias_act import styled_bias_act
+from gankern.ops.styled_bias_act import checked_tail, styled_bias_act
+from gankern.ops.styled_conv2d import fits, styled_conv2d
 
 
 def modulated_conv2d(
@@ -62,7 +63,7 @@ def modulated_conv2d(
 
     Gradients: x, weight, styles, noise, noise_strength and bias, to any order.
     Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
-        and bias and activates as it goes. In float16 and demodulated, weight and styles are first scaled to magnitude
+        and bias and activates as it goes. On the CPU both passes are inside a 3x3 convolution that keeps the size. In float16 and demodulated, weight and styles are first scaled to magnitude
         1, which changes nothing else and keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
         Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
@@ -73,6 +74,13 @@ def modulated_conv2d(
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
     dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
+    if not fused_modconv and _is_plain(weight, up, down, padding, flip_weight):
+        shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
+        _check_noise(noise, shape)
+        options = checked_tail(x, shape, dcoefs, noise, noise_strength, bias, act, alpha, gain, clamp)
+        if fits(x, weight, [padding, padding], act, *options[:2], noise_strength, backend):
+            tail = (noise, noise_strength, bias, [padding, padding], act)
+            return styled_conv2d(x, weight, styles, dcoefs, *tail, *options)
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
     resample = (resample_filter, up, down, padding)
@@ -85,7 +93,7 @@ def modulated_conv2d(
     else:
         x = styled_bias_act(x, styles.to(torch.promote_types(x.dtype, torch.float32)), backend=backend)  # [N, I, H, W]
         x = conv2d_resample(x, weight.to(x.dtype), *resample, flip_weight=flip_weight, backend=backend)  # [N, O, H, W]
-    _check_noise(noise, x)
+    _check_noise(noise, x.shape)
     return styled_bias_act(x, dcoefs, noise, noise_strength, bias, **tail)
 
 
@@ -108,6 +116,12 @@ def _normalize(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor
 def _prefers_per_sample_weights(x: torch.Tensor, weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:
     """Of a 1x1 convolution, where N weights are fewer numbers than x. Larger kernels run slower as a grouped one."""
     return _is_matmul(weight, up, down, padding) and weight.shape[0] < x.shape[2] * x.shape[3]
+
+
+def _is_plain(weight: torch.Tensor, up: int, down: int, padding: Any, flip_weight: bool) -> bool:
+    """Whether it is a 3x3 convolution at stride 1, as `styled_conv2d` computes."""
+    fits_kernel = weight.shape[2:] == (3, 3) and type(padding) is int and 0 <= padding <= 2
+    return fits_kernel and up == 1 and down == 1 and flip_weight
 
 
 def _is_matmul(weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:
@@ -160,13 +174,13 @@ def _check(x: Any, weight: Any, styles: Any) -> None:
         raise checks.bad_value(op, "styles", expected, f"{list(styles.shape)} (x is {list(x.shape)})")
 
 
-def _check_noise(noise: Any, y: torch.Tensor) -> None:
+def _check_noise(noise: Any, shape: Sequence[int]) -> None:
     """Against the size of the result, which is known only now; the name is the caller's."""
     if noise is None:
         return
     op = "modulated_conv2d"
     checks.check_floating(op, "noise", noise)
-    n, _, h, w = y.shape
+    n, _, h, w = shape
     if noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
         expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}"
         raise checks.bad_value(op, "noise", expected, list(noise.shape))
