@@ -32,7 +32,8 @@ def convolution(
     """aten::convolution without bias."""
     if x.device.type == "cpu":
         if (
-            _pays("convolution", x, w.shape, padding, transposed)
+            _is_built()
+            and _pays("convolution", x, w.shape, padding, transposed)
             and _is_plain(stride, padding, dilation, groups)
             and list(output_padding) == [0, 0]
         ):
@@ -57,7 +58,11 @@ def weight_gradient(
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     dtype = x.dtype
     if x.device.type == "cpu":
-        if _pays("weight_gradient", x, shape, padding, False) and _is_plain(stride, padding, dilation, groups):
+        if (
+            _is_built()
+            and _pays("weight_gradient", x, shape, padding, False)
+            and _is_plain(stride, padding, dilation, groups)
+        ):
             dw = torch.ops.gankern.winograd_weight_gradient(x, dy, *padding, None, None)
             return dw.to(dtype).contiguous(memory_format=memory_format)
         if dtype != torch.float32 and _lacks(dtype):
@@ -72,7 +77,7 @@ def weight_gradient(
 
 
 def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
-    """Whether conv2d(x, w), w of this shape, at stride 1 is computed by Winograd's algorithm."""
+    """Whether conv2d(x, w), w of this shape, at stride 1 is best computed by Winograd's algorithm, where it is built."""
     return max(padding) <= 2 and _pays("convolution", x, shape, padding, False)
 
 
@@ -110,7 +115,7 @@ def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: 
     """Whether Winograd's algorithm is the faster one for a 3x3 kernel; tiles are 4x4 pixels of the result."""
     if min(shape[0], shape[1]) < LEAST_CHANNELS[what] or tuple(shape[2:]) != (3, 3):
         return False
-    if x.dtype == torch.float64 or not _is_built():
+    if x.dtype == torch.float64:
         return False
     grow = [2 - 2 * p if transposed else 2 * p - 2 for p in padding]
     n, h, w = x.shape[0], x.shape[2] + grow[0], x.shape[3] + grow[1]

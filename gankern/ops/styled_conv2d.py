@@ -86,57 +86,25 @@ def _setup_context(ctx: Any, inputs: tuple, y: torch.Tensor) -> None:
 def _backward(ctx: Any, ops: Any, dy: torch.Tensor | None) -> tuple:
     if dy is None:
         return (None,) * 12
-    inputs = ctx.saved_tensors[:7]
     wanted = [library.wanted(ctx, i) for i in range(7)]
-    if all(t is None for t in inputs[2:6]):
-        gradients = _of_conv(ctx, ops, dy, wanted)
-    elif torch.is_grad_enabled() or wanted[4]:
-        gradients = _through_parts(ctx, ops, dy, wanted)
+    if not torch.is_grad_enabled() and not wanted[4]:
+        gradients = ops.styled_conv2d_backward(dy, *ctx.saved_tensors, ctx.padding, *ctx.options, wanted)
+    elif all(t is None for t in ctx.saved_tensors[2:6]):
+        gradients = _of_convolution(ctx, ops, dy, wanted)
     else:
-        gradients = _of_layer(ctx, ops, dy, wanted)
+        gradients = _through_parts(ctx, ops, dy, wanted)
     return *(g if want else None for g, want in zip(gradients, wanted, strict=True)), *(None,) * 5
 
 
-def _of_conv(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) -> tuple:
+def _of_convolution(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) -> tuple:
     """Of a convolution with bias and activation, by ops that can be differentiated further."""
     x, w, *_, y = ctx.saved_tensors
     dz, db = ops.bias_act_backward(dy, y, None, 1, *ctx.options, wanted[6])
-    if not torch.is_grad_enabled():
-        dx = convolution.transpose(dz, w, ctx.padding) if wanted[0] else None
-        return dx, _weight_gradient(ctx, x, dz, None) if wanted[1] else None, None, None, None, None, db
     dx = ops.conv_transpose2d(dz, w.to(dz.dtype), [1, 1], ctx.padding, [0, 0], [1, 1], 1) if wanted[0] else None
     dw = None
     if wanted[1]:
         dw = ops.conv2d_weight_gradient(x, dz, w.shape, [1, 1], ctx.padding, [1, 1], 1, _is_channels_last(w)).to(w.dtype)
     return dx, dw, None, None, None, None, db
-
-
-def _of_layer(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) -> tuple:
-    """Of everything but the noise, from x and y: what no further derivative is wanted of."""
-    x, w, styles, dcoefs, noise, strength, b, y = ctx.saved_tensors
-    read = noise if noise is not None and (wanted[3] or wanted[5]) else None
-    dz, of_u, of_noise, of_one = ops.styled_conv2d_tail_backward(dy, y, dcoefs, read, *ctx.options)
-    d_dcoefs = None
-    if wanted[3]:  # dcoefs * conv = u - strength * noise - b
-        added = of_one * b if b is not None else torch.zeros_like(of_u)
-        if read is not None:
-            added = added + (of_noise if strength is None else of_noise * strength)
-        d_dcoefs = (of_u - added) / dcoefs  # [N, O]
-    dx, d_styles = None, None
-    if wanted[0] or wanted[2]:
-        dx = convolution.transpose(dz, w, ctx.padding)
-        if styles is not None:
-            dx, d_styles, _, _ = ops.styled_bias_act_backward(
-                dx, None, x if wanted[2] else None, styles, None, *LINEAR, False
-            )
-    dw = _weight_gradient(ctx, x, dz, styles) if wanted[1] else None
-    return dx, dw, d_styles, d_dcoefs, None, of_noise.sum() if wanted[5] else None, of_one.sum(0)
-
-
-def _weight_gradient(ctx: Any, x: torch.Tensor, dz: torch.Tensor, styles: torch.Tensor | None) -> torch.Tensor:
-    w = ctx.saved_tensors[1]
-    dw = torch.ops.gankern.winograd_weight_gradient(x, dz, *ctx.padding, styles, None).to(w.dtype)
-    return dw.contiguous(memory_format=torch.channels_last) if _is_channels_last(w) else dw
 
 
 def _through_parts(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) -> tuple:
@@ -167,6 +135,82 @@ library.define(
     setup_context=_setup_context,
     backward=_backward,
     parameters=(1, 5, 6),
+)
+
+
+def _gradients(
+    ops: Any,
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    styles: torch.Tensor | None,
+    dcoefs: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    strength: torch.Tensor | None,
+    b: torch.Tensor | None,
+    y: torch.Tensor,
+    padding: list[int],
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    wanted: list[bool],
+) -> tuple[torch.Tensor, ...]:
+    """Of all inputs but the noise, from x and y alone; empty tensors for what is not wanted."""
+    of_x, of_w, of_styles, of_dcoefs, _, of_strength, of_b = wanted
+    found: list[torch.Tensor | None] = [None] * 7
+    read = noise if of_dcoefs or of_strength else None
+    if dcoefs is None and read is None and (act, gain, clamp) == ("linear", 1, None):
+        dz, of_one = dy, dy.sum([2, 3], dtype=torch.float32) if of_b else None
+    else:
+        tail = (dcoefs, read, act, alpha, gain, clamp)
+        dz, of_u, of_noise, of_one = ops.styled_conv2d_tail_backward(dy, y, *tail)  # sums over pixels: [N, O]
+    if of_dcoefs:  # dcoefs * conv = u - strength * noise - b
+        found[3] = of_u if b is None else of_u - of_one * b  # [N, O]
+        if read is not None:
+            found[3] = found[3] - (of_noise if strength is None else of_noise * strength)
+        found[3] = found[3] / dcoefs
+    if of_strength:
+        found[5] = of_noise.sum()
+    if of_b:
+        found[6] = of_one.sum(0)
+    if of_x or of_styles:
+        dx = convolution.transpose(dz, w, padding)  # [N, I, H, W]
+        if styles is not None:
+            read = x if of_styles else None
+            dx, found[2], _, _ = ops.styled_bias_act_backward(dx, None, read, styles, None, *LINEAR, False)
+        found[0] = dx
+    if of_w:
+        dw = ops.winograd_weight_gradient(x, dz, *padding, styles, None).to(w.dtype)
+        found[1] = dw.contiguous(memory_format=torch.channels_last) if _is_channels_last(w) else dw
+    return tuple(x.new_empty([0]) if t is None else t for t in found)
+
+
+def _fake_gradients(dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+    wanted = rest[-1]
+    y = rest[5]
+    like = [x, w, *rest[:5]]
+
+    def gradient(i: int) -> torch.Tensor:
+        if not wanted[i] or i == 4:
+            return x.new_empty([0])
+        if i == 0:
+            memory_format = torch.channels_last if _is_channels_last(y) or _is_channels_last(w) else None
+            return torch.empty_like(x, memory_format=memory_format or torch.contiguous_format)
+        if i == 1:
+            return torch.empty_like(w, memory_format=torch.channels_last if _is_channels_last(w) else torch.contiguous_format)
+        return like[i].new_empty(like[i].shape)
+
+    return tuple(gradient(i) for i in range(7))
+
+
+library.define(
+    "styled_conv2d_backward",
+    "(Tensor dy, Tensor x, Tensor w, Tensor? styles, Tensor? dcoefs, Tensor? noise, Tensor? strength, Tensor? b, "
+    "Tensor y, SymInt[] padding, str act, float alpha, float gain, float? clamp, bool[] wanted) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    fake=_fake_gradients,
+    composite=_gradients,
 )
 
 
