@@ -5,6 +5,9 @@ Below the derivatives: `gankern.ops.conv2d` has those.
 
 from __future__ import annotations
 
+import os
+import random
+import threading
 from collections.abc import Sequence
 from functools import cache
 
@@ -14,6 +17,13 @@ import torch
 # multiplications that are saved.
 LEAST_CHANNELS = {"convolution": 32, "weight_gradient": 16}
 LEAST_TILES = {"convolution": 12, "weight_gradient": 8}
+
+# Transformed weights are kept for as many bytes, where each is used in as few tiles as this at most.
+MOST_KEPT = int(os.environ.get("GANKERN_KEPT_WEIGHTS_MB", "1024")) << 20
+MOST_USES = 512
+
+_kept: dict[tuple, torch.Tensor] = {}
+_keeping = threading.Lock()
 
 Sizes = Sequence[int]
 PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
@@ -101,9 +111,41 @@ def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool,
     """
     is_last = _format(x) == torch.channels_last or _format(w) == torch.channels_last
     x = x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
-    u = torch.ops.gankern.winograd_weight(w, transposed)
     py, px = (2 - p for p in padding) if transposed else padding
+    u = transformed(w, transposed, tiles(x, [2 * py - 2, 2 * px - 2]))
     return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *layer)
+
+
+def transformed(w: torch.Tensor, transposed: bool, uses: int) -> torch.Tensor:
+    """What `winograd_weight` makes of weights, kept for the next time that the same numbers come.
+
+    Kept by content: whatever changes a weight, an optimiser, `.data`, NumPy or another process, it is transformed anew.
+    To find out takes a tenth of a transform.
+
+    Args:
+        w, transposed: Of `winograd_weight`.
+        uses: Tiles that are multiplied with each weight; with many of them the transform costs next to nothing.
+    """
+    if uses > MOST_USES:
+        return torch.ops.gankern.winograd_weight(w, transposed)
+    from gankern._host import fingerprint
+
+    w = w.contiguous()
+    key = (fingerprint(w.data_ptr(), w.nbytes), w.shape, w.dtype, transposed)
+    u = _kept.get(key)
+    if u is None:
+        u = torch.ops.gankern.winograd_weight(w, transposed)
+        with _keeping:
+            while _kept and sum(t.nbytes for t in _kept.values()) + u.nbytes > MOST_KEPT:
+                # Any, but not the oldest: training goes round, and what is oldest comes next.
+                del _kept[random.choice(list(_kept))]
+            _kept[key] = u
+    return u
+
+
+def tiles(x: torch.Tensor, grow: Sizes) -> int:
+    """Into how many tiles of 4x4 pixels Winograd's algorithm cuts a result that is so much larger than x."""
+    return x.shape[0] * ((x.shape[2] + grow[0] + 3) // 4) * ((x.shape[3] + grow[1] + 3) // 4)
 
 
 def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
@@ -119,11 +161,11 @@ def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: 
         return False
     grow = [2 - 2 * p if transposed else 2 * p - 2 for p in padding]
     n, h, w = x.shape[0], x.shape[2] + grow[0], x.shape[3] + grow[1]
-    tiles = n * ((h + 3) // 4) * ((w + 3) // 4)
+    count = tiles(x, grow)
     return (
         min(h, w) >= 4
-        and tiles >= LEAST_TILES[what]
-        and 5 * n * h * w > 32 * tiles  # few of the tiles' pixels are outside
+        and count >= LEAST_TILES[what]
+        and 5 * n * h * w > 32 * count  # few of the tiles' pixels are outside
     )
 
 

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "gankern/nn": ("torch", "gankern.nn", "gankern.ops", "gankern.checks"),
     "gankern/library.py": ("torch",),
     "gankern/dispatch.py": ("torch",),
-    "gankern/convolution.py": ("torch",),
+    "gankern/convolution.py": ("torch", "gankern._host"),
     "gankern/checks.py": ("torch",),
     "gankern/doctor.py": ("torch", "triton", "numpy", "gankern"),
     "gankern/__init__.py": ("gankern.ops", "gankern.dispatch", "gankern.library"),

@@ -103,7 +103,9 @@ def _of_convolution(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) ->
     dx = ops.conv_transpose2d(dz, w.to(dz.dtype), [1, 1], ctx.padding, [0, 0], [1, 1], 1) if wanted[0] else None
     dw = None
     if wanted[1]:
-        dw = ops.conv2d_weight_gradient(x, dz, w.shape, [1, 1], ctx.padding, [1, 1], 1, _is_channels_last(w)).to(w.dtype)
+        dw = ops.conv2d_weight_gradient(x, dz, w.shape, [1, 1], ctx.padding, [1, 1], 1, _is_channels_last(w)).to(
+            w.dtype
+        )
     return dx, dw, None, None, None, None, db
 
 
@@ -198,7 +200,9 @@ def _fake_gradients(dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *rest: A
             memory_format = torch.channels_last if _is_channels_last(y) or _is_channels_last(w) else None
             return torch.empty_like(x, memory_format=memory_format or torch.contiguous_format)
         if i == 1:
-            return torch.empty_like(w, memory_format=torch.channels_last if _is_channels_last(w) else torch.contiguous_format)
+            return torch.empty_like(
+                w, memory_format=torch.channels_last if _is_channels_last(w) else torch.contiguous_format
+            )
         return like[i].new_empty(like[i].shape)
 
     return tuple(gradient(i) for i in range(7))

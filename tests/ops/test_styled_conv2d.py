@@ -7,6 +7,8 @@ import torch
 
 import gankern
 from gankern.library import inputs_only
+from gankern.ops.styled_conv2d import styled_conv2d
+from gankern.reference import styled_conv2d as reference
 
 OPTIONS = [
     ("lrelu", 2**0.5, None),
@@ -182,10 +184,16 @@ def test_weights_of_float32_and_their_gradients_are_not_rounded():
     assert_close([weight.grad], [exact.grad], 1e-5)
 
 
+def test_the_reference_is_the_layer():
+    x, weight, styles, noise, strength, bias = tensors()
+    options = ("lrelu", 0.2, 2**0.5, 0.8)
+    expected = reference.styled_conv2d(x, weight, styles, None, noise, strength, bias, [1, 1], *options)
+    found = styled_conv2d(x, weight, styles, None, noise, strength, bias, [1, 1], *options)
+    assert_close([found], [expected], 2e-5)
+
+
 def test_noise_that_is_optimised_has_its_gradient():
     own, exact = leaves(tensors()), leaves(tensors(), torch.float64)
     (found,) = torch.autograd.grad(modulated(own, torch.float32, OPTIONS[0]).sum(), own[3])
-    (expected,) = torch.autograd.grad(
-        modulated(exact, torch.float64, OPTIONS[0], backend="eager").sum(), exact[3]
-    )
+    (expected,) = torch.autograd.grad(modulated(exact, torch.float64, OPTIONS[0], backend="eager").sum(), exact[3])
     assert_close([found], [expected], 1e-4)
