@@ -87,7 +87,7 @@ def weight_gradient(
 
 
 def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
-    """Whether conv2d(x, w), w of this shape, at stride 1 is best computed by Winograd's algorithm, where it is built."""
+    """Whether Winograd's algorithm, where it is built, is the fastest for conv2d(x, w) at stride 1, w of this shape."""
     return max(padding) <= 2 and _pays("convolution", x, shape, padding, False)
 
 

@@ -63,8 +63,9 @@ def modulated_conv2d(
 
     Gradients: x, weight, styles, noise, noise_strength and bias, to any order.
     Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
-        and bias and activates as it goes. On the CPU both passes are inside a 3x3 convolution that keeps the size. In float16 and demodulated, weight and styles are first scaled to magnitude
-        1, which changes nothing else and keeps the sums from overflowing.
+        and bias and activates as it goes. On the CPU both are inside the convolution, if it is 3x3 and large enough.
+        In float16 and demodulated, weight and styles are first scaled to magnitude 1, which changes nothing else and
+        keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
         Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
     """
@@ -74,13 +75,13 @@ def modulated_conv2d(
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
     dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
-    if not fused_modconv and _is_plain(weight, up, down, padding, flip_weight):
+    if not fused_modconv and isinstance(padding, int) and _keeps_rate(weight, up, down, padding, flip_weight):
         shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
         _check_noise(noise, shape)
-        options = checked_tail(x, shape, dcoefs, noise, noise_strength, bias, act, alpha, gain, clamp)
-        if fits(x, weight, [padding, padding], act, *options[:2], noise_strength, backend):
-            tail = (noise, noise_strength, bias, [padding, padding], act)
-            return styled_conv2d(x, weight, styles, dcoefs, *tail, *options)
+        pads, factors = [padding, padding], (noise, noise_strength, bias)
+        numbers = checked_tail(x, shape, dcoefs, *factors, act, alpha, gain, clamp)
+        if fits(x, weight, pads, act, *numbers[:2], noise_strength, backend):
+            return styled_conv2d(x, weight, styles, dcoefs, *factors, pads, act, *numbers)
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
     resample = (resample_filter, up, down, padding)
@@ -118,10 +119,9 @@ def _prefers_per_sample_weights(x: torch.Tensor, weight: torch.Tensor, up: int, 
     return _is_matmul(weight, up, down, padding) and weight.shape[0] < x.shape[2] * x.shape[3]
 
 
-def _is_plain(weight: torch.Tensor, up: int, down: int, padding: Any, flip_weight: bool) -> bool:
+def _keeps_rate(weight: torch.Tensor, up: int, down: int, padding: int, flip_weight: bool) -> bool:
     """Whether it is a 3x3 convolution at stride 1, as `styled_conv2d` computes."""
-    fits_kernel = weight.shape[2:] == (3, 3) and type(padding) is int and 0 <= padding <= 2
-    return fits_kernel and up == 1 and down == 1 and flip_weight
+    return weight.shape[2:] == (3, 3) and up == 1 and down == 1 and flip_weight and 0 <= padding <= 2
 
 
 def _is_matmul(weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:

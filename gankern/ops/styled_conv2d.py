@@ -14,6 +14,7 @@ to be differentiated (path length) goes through the layer's parts, `styled_bias_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -103,9 +104,8 @@ def _of_convolution(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) ->
     dx = ops.conv_transpose2d(dz, w.to(dz.dtype), [1, 1], ctx.padding, [0, 0], [1, 1], 1) if wanted[0] else None
     dw = None
     if wanted[1]:
-        dw = ops.conv2d_weight_gradient(x, dz, w.shape, [1, 1], ctx.padding, [1, 1], 1, _is_channels_last(w)).to(
-            w.dtype
-        )
+        is_last = _format(w) == torch.channels_last
+        dw = ops.conv2d_weight_gradient(x, dz, w.shape, [1, 1], ctx.padding, [1, 1], 1, is_last).to(w.dtype)
     return dx, dw, None, None, None, None, db
 
 
@@ -124,8 +124,9 @@ def _through_parts(ctx: Any, ops: Any, dy: torch.Tensor, wanted: list[bool]) -> 
     return tuple(next(found) if want else None for want in wanted)
 
 
-def _is_channels_last(w: torch.Tensor) -> bool:
-    return not w.is_contiguous() and w.is_contiguous(memory_format=torch.channels_last)
+def _format(w: torch.Tensor) -> torch.memory_format:
+    is_last = not w.is_contiguous() and w.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 library.define(
@@ -140,70 +141,51 @@ library.define(
 )
 
 
-def _gradients(
-    ops: Any,
-    dy: torch.Tensor,
-    x: torch.Tensor,
-    w: torch.Tensor,
-    styles: torch.Tensor | None,
-    dcoefs: torch.Tensor | None,
-    noise: torch.Tensor | None,
-    strength: torch.Tensor | None,
-    b: torch.Tensor | None,
-    y: torch.Tensor,
-    padding: list[int],
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float | None,
-    wanted: list[bool],
-) -> tuple[torch.Tensor, ...]:
-    """Of all inputs but the noise, from x and y alone; empty tensors for what is not wanted."""
-    of_x, of_w, of_styles, of_dcoefs, _, of_strength, of_b = wanted
-    found: list[torch.Tensor | None] = [None] * 7
-    read = noise if of_dcoefs or of_strength else None
-    if dcoefs is None and read is None and (act, gain, clamp) == ("linear", 1, None):
-        dz, of_one = dy, dy.sum([2, 3], dtype=torch.float32) if of_b else None
-    else:
-        tail = (dcoefs, read, act, alpha, gain, clamp)
-        dz, of_u, of_noise, of_one = ops.styled_conv2d_tail_backward(dy, y, *tail)  # sums over pixels: [N, O]
+def _through_tail(
+    ops: Any, dy: torch.Tensor, y: torch.Tensor, tail: Sequence, options: tuple, wanted: list[bool]
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of the convolution's own result, and of dcoefs, strength and b, from y alone."""
+    dcoefs, noise, strength, b = tail
+    of_dcoefs, of_strength, of_b = wanted
+    noise = noise if of_dcoefs or of_strength else None
+    if dcoefs is None and noise is None and (options[0], *options[2:]) == ("linear", 1, None):
+        return dy, None, None, dy.sum([0, 2, 3], dtype=torch.float32) if of_b else None
+    dz, of_u, of_noise, of_one = ops.styled_conv2d_tail_backward(dy, y, dcoefs, noise, *options)  # sums: [N, O]
+    d_dcoefs = None
     if of_dcoefs:  # dcoefs * conv = u - strength * noise - b
-        found[3] = of_u if b is None else of_u - of_one * b  # [N, O]
-        if read is not None:
-            found[3] = found[3] - (of_noise if strength is None else of_noise * strength)
-        found[3] = found[3] / dcoefs
-    if of_strength:
-        found[5] = of_noise.sum()
-    if of_b:
-        found[6] = of_one.sum(0)
+        of_u = of_u if b is None else of_u - of_one * b
+        of_u = of_u if noise is None else of_u - (of_noise if strength is None else of_noise * strength)
+        d_dcoefs = of_u / dcoefs  # [N, O]
+    return dz, d_dcoefs, of_noise.sum() if of_strength else None, of_one.sum(0) if of_b else None
+
+
+def _gradients(ops: Any, dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+    """Of all inputs but the noise, from x and y; empty tensors for what is not wanted."""
+    styles, *tail, y, padding, act, alpha, gain, clamp, wanted = rest
+    of_x, of_w, of_styles, of_dcoefs, _, of_strength, of_b = wanted
+    of_tail = [of_dcoefs, of_strength, of_b]
+    dz, d_dcoefs, d_strength, d_b = _through_tail(ops, dy, y, tail, (act, alpha, gain, clamp), of_tail)
+    dx = d_styles = dw = None
     if of_x or of_styles:
         dx = convolution.transpose(dz, w, padding)  # [N, I, H, W]
         if styles is not None:
             read = x if of_styles else None
-            dx, found[2], _, _ = ops.styled_bias_act_backward(dx, None, read, styles, None, *LINEAR, False)
-        found[0] = dx
+            dx, d_styles, _, _ = ops.styled_bias_act_backward(dx, None, read, styles, None, *LINEAR, False)
     if of_w:
         dw = ops.winograd_weight_gradient(x, dz, *padding, styles, None).to(w.dtype)
-        found[1] = dw.contiguous(memory_format=torch.channels_last) if _is_channels_last(w) else dw
+        dw = dw.contiguous(memory_format=_format(w))
+    found = (dx, dw, d_styles, d_dcoefs, None, d_strength, d_b)
     return tuple(x.new_empty([0]) if t is None else t for t in found)
 
 
-def _fake_gradients(dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
-    wanted = rest[-1]
-    y = rest[5]
-    like = [x, w, *rest[:5]]
+def _fake_gradients(ops: Any, x: torch.Tensor, w: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+    inputs, y, wanted = [x, w, *rest[:5]], rest[5], rest[-1]
+    formats = {0: torch.channels_last if torch.channels_last in (_format(y), _format(w)) else None, 1: _format(w)}
 
     def gradient(i: int) -> torch.Tensor:
         if not wanted[i] or i == 4:
             return x.new_empty([0])
-        if i == 0:
-            memory_format = torch.channels_last if _is_channels_last(y) or _is_channels_last(w) else None
-            return torch.empty_like(x, memory_format=memory_format or torch.contiguous_format)
-        if i == 1:
-            return torch.empty_like(
-                w, memory_format=torch.channels_last if _is_channels_last(w) else torch.contiguous_format
-            )
-        return like[i].new_empty(like[i].shape)
+        return torch.empty_like(inputs[i], memory_format=formats.get(i) or torch.contiguous_format)
 
     return tuple(gradient(i) for i in range(7))
 
