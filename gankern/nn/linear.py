@@ -12,8 +12,8 @@ from gankern.ops.bias_act import bias_act
 class EqualizedLinear(torch.nn.Module):
     """Linear layer with equalised learning rate: y = act(x @ (weight * gain)^T + bias * lr_multiplier).
 
-    gain = weight_gain * lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so that Adam's
-    step is the same share of every layer's weights, times `lr_multiplier`.
+    gain = weight_gain * lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so
+    that Adam's step is the same share of every layer's weights, times `lr_multiplier`.
 
     Args:
         in_features, out_features: As in `torch.nn.Linear`.
