@@ -175,7 +175,10 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.report import write_report
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
-    if data.name == "digits" and data.num_classes:
+    size = getattr(G_ema, "resolution", data.resolution)
+    if size < data.resolution:
+        results["resolution"] = f"{size}x{size}, of {data.resolution}x{data.resolution} (the run was too short to grow)"
+    elif data.name == "digits" and data.num_classes:
         from .metrics.fd_digits import fd_digits
 
         found = fd_digits(G_ema, data)
