@@ -210,6 +210,27 @@ def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, devic
     print(f"device   {where}, {config.model.precision}")
     for part in ("model", "training"):
         print(f"{part:8} {json.dumps(config.to_json()[part])}")
+    for line in _growth_table(config.training):
+        print(line)
+
+
+def _growth_table(training: TrainingOptions) -> list[str]:
+    """The schedule of a growing run, a line for each resolution that fades in or trains."""
+    from .training.schedule import periods
+
+    if training.growth is None:
+        return []
+    lines = ["growth          kimg  resolution          batch  lr"]
+    for period in periods(training.growth):
+        start, end = period.start / 1000, (period.end or training.kimg * 1000) / 1000
+        if start >= training.kimg:
+            last = training.growth.last_resolution
+            return [*lines, f"           the run is too short for {last}x{last}"]
+        size = f"{period.resolution}x{period.resolution}{' fades in' if period.fading else ''}"
+        batch = training.growth.batch.get(period.resolution, training.batch)
+        lr = training.growth.lr.get(period.resolution, training.lr)
+        lines.append(f"{start:10g} - {min(end, training.kimg):<7g} {size:19} {batch:5}  {lr:g}")
+    return lines
 
 
 def _description(config: Config) -> str:
