@@ -119,7 +119,7 @@ def test_forgetting_is_starting_anew_in_the_same_memory(digits16: ImageData) -> 
     where = [tensor.data_ptr() for entry in state.G_opt.state.values() for tensor in entry.values()]
     forget_moments(state.G_opt)
     assert [tensor.data_ptr() for entry in state.G_opt.state.values() for tensor in entry.values()] == where
-    fresh = torch.optim.Adam([p.detach().clone() for p in state.G.parameters()], **{**state.G_opt.defaults})
+    fresh = torch.optim.Adam([p.detach().clone() for p in state.G.parameters()], **state.G_opt.defaults)
     for param, other in zip(state.G.parameters(), fresh.param_groups[0]["params"], strict=True):
         other.grad = param.grad.normal_().clone()
     state.G_opt.step()

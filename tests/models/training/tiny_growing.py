@@ -65,8 +65,8 @@ class GrowingDiscriminator(Growing):
         return (out[:, :1], out[:, 1:]) if return_logits else out[:, :1]
 
 
-# Published: 4x4 trains to image 48, 8x8 fades in to 96 and trains to 144, 16x16 fades in to 192. The schedule is read at
-# 0, 32, 64 (8x8 fades in), 96 (trains), 128, 160 (16x16 fades in), 176, 192 (trains), 208, 224.
+# 4x4 trains to image 48, 8x8 fades in to 96 and trains to 144, 16x16 fades in to 192. The schedule is read at 0,
+# 32, 64 (8x8 fades in), 96 (trains), 128, 160 (16x16 fades in), 176, 192 (trains), 208, 224.
 GROWTH = Growth(4, LAST, 0.048, 0.048, batch={4: 16, 8: 16, 16: 8}, lr={16: 0.02}, repeats=2)
 
 PROGAN = replace(
