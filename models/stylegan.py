@@ -300,11 +300,6 @@ class SynthesisNetwork(GrowingNetwork):
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def num_layers(self) -> int:
-        """How many of the ws, the first, reach the image at the current resolution."""
-        return 2 * len(self.running())
-
     def forward(self, ws: torch.Tensor, noise_mode: str = "random") -> torch.Tensor:
         """ws [N, num_ws, w_dim] -> image [N, img_channels, h, w] of the current resolution, about -1 to 1.
 

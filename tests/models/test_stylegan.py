@@ -320,7 +320,6 @@ def test_only_the_blocks_of_the_stage_run_and_learn(resolution, fading):
             res = int(name.split(".")[0][1:])
             runs = res in images if rgb in name else res <= resolution
             assert (parameter.grad is not None and bool(parameter.grad.abs().max() > 0)) == runs, name
-    assert G.synthesis.num_layers == 2 * (resolution.bit_length() - 2)
 
 
 def test_it_may_start_anywhere():
@@ -406,7 +405,7 @@ def test_styles_mix_layer_by_layer():
     first.requires_grad_()
     for resolution, fading in STAGES:
         grow(resolution, fading, G)
-        k = G.synthesis.num_layers
+        k = 2 * (resolution.bit_length() - 2)  # layers in use
         mixed = torch.cat([first[:, : k - 1], second[:, k - 1 :]], dim=1)
         img = G.synthesis(mixed, noise_mode="none")
         assert (img - G.synthesis(first, noise_mode="none")).abs().max() > 1e-3
