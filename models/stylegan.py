@@ -205,8 +205,9 @@ class Epilogue(torch.nn.Module):
 class SynthesisBlock(torch.nn.Module):
     """One resolution of the generator, two layers; the first block has a constant instead of an up-convolution.
 
-    The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur, whichever way it is published:
-    a fused one, transposed with a 4x4 kernel, is the same with the kernel turned by 180 degrees.
+    The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur. The form published as fused, one
+    transposed convolution with a 4x4 kernel, is the same with the 3x3 kernel turned by 180 degrees; so only the stored
+    kernels differ (`fused_scale`), and `gankern.conv2d_resample` computes either in the cheapest order.
     """
 
     blur_filter: torch.Tensor
@@ -373,7 +374,8 @@ class Generator(torch.nn.Module):
 class DiscriminatorBlock(torch.nn.Module):
     """One resolution of the discriminator (ProGAN, table 2), with a blur before the downsampling convolution.
 
-    That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way.
+    That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way,
+    kernels included.
     """
 
     blur_filter: torch.Tensor

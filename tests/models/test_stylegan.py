@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 
 import gankern
 from gankern.models.stylegan import Discriminator, Generator
+from gankern.reference.gradient_penalty import squared_gradient_norms
 
 STAGES = [(4, False), (8, True), (8, False), (16, True), (16, False)]
 
@@ -253,6 +255,37 @@ def test_D_computes_what_the_paper_says(fused_scale, c_dim, resolution, fading):
     torch.testing.assert_close(D(img, c), truth, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("resolution", "fading"), STAGES)
+def test_the_gradients_are_those_of_what_the_paper_says(resolution, fading):
+    """First order for G, and for D the second order of R1, with labels."""
+    G, D = make_G().double(), make_D().double()
+    grow(resolution, fading, G, D)
+    z, c = inputs(dtype=torch.float64)
+    img = torch.randn([4, 3, resolution, resolution], dtype=torch.float64)
+    stage = resolution, fading, FUSED_SCALE[False]
+
+    def plain_G(z, c):
+        return synthesis(everything(G), mapping(everything(G), z, c)[:, None].repeat(1, 6, 1), *stage)
+
+    def plain_D(img, c):
+        return discriminate(everything(D), img, c, *stage)
+
+    def results(G_of, D_of):
+        penalty = squared_gradient_norms(D_of, img, c).mean() + F.softplus(-D_of(img, c)).mean()
+        return gradients(F.softplus(-D_of(G_of(z, c), c)).mean(), G), gradients(penalty, D)
+
+    actual = results(partial(G, noise_mode="const"), D)
+    torch.testing.assert_close(actual, results(plain_G, plain_D), rtol=1e-8, atol=1e-10)
+
+
+def everything(net):
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def gradients(loss, net):
+    return torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, materialize_grads=True)
+
+
 def test_kernels_are_stored_as_published_from_128_pixels_on():
     G = make_G(128, 0, channel_base=256, channel_max=4).double()
     D = make_D(128, 0, channel_base=256, channel_max=4).double()
@@ -294,18 +327,23 @@ def test_a_fade_begins_with_the_old_resolution_and_ends_with_the_new(resolution)
 
 
 def test_alpha_is_read_as_data():
-    """The number is unknown when a step is captured: here it differs between the two runs of one compiled graph."""
+    """The number is unknown when a step is captured: here it differs between the runs of one compiled graph."""
     torch._dynamo.reset()
-    G = make_G(8, 0)
-    ws = torch.randn([2, 4, 5])
-    grow(8, True, G)
-    compiled = torch.compile(G.synthesis, fullgraph=True, backend="eager")
-    images = []
+    G, D = make_G(8, 0), make_D(8, 0)
+    ws, img = torch.randn([2, 4, 5]), torch.randn([2, 3, 8, 8])
+    grow(8, True, G, D)
+
+    def both(ws, img):
+        return G.synthesis(ws, noise_mode="const"), D(img)
+
+    compiled = torch.compile(both, fullgraph=True, backend="eager")
+    results = []
     for alpha in (0.0, 1.0):
-        G.alpha.fill_(alpha)
-        images.append(compiled(ws, noise_mode="const"))
-        torch.testing.assert_close(images[-1], G.synthesis(ws, noise_mode="const"))
-    assert (images[0] - images[1]).abs().max() > 0.1
+        grow(8, True, G, D, alpha=alpha)
+        results.append(compiled(ws, img))
+        torch.testing.assert_close(results[-1], both(ws, img))
+    for first, second in zip(*results, strict=True):
+        assert (first - second).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(("resolution", "fading"), STAGES)
@@ -486,10 +524,6 @@ def d_step(G, D, c_dim, dtype):
     loss = F.softplus(D(img, c)).mean() + F.softplus(-D(real_img, c)).mean()
     loss = loss + gankern.r1_penalty(D, real_img, c).mean() * (10 / 2)
     return gradients(loss, D)
-
-
-def gradients(loss, net):
-    return torch.autograd.grad(loss, list(net.parameters()), allow_unused=True, materialize_grads=True)
 
 
 def step(which, stage, backend, dtype=torch.float32, **options):
