@@ -53,6 +53,7 @@ KERNELS = {
 LONGEST = 400
 LONGER = {
     "models/stylegan2.py": "one paper, one file",
+    "tests/models/test_progan.py": "mirrors models/progan.py",
     "tests/models/test_stylegan2.py": "mirrors models/stylegan2.py",
 }
 
