@@ -7,11 +7,12 @@ Stability, and Variation", 2018 ("ProGAN"). He's gain, sqrt(2), is in the weight
 All parameters exist from the start; `grow` says which blocks run. Names, with r = 4, 8, ..., img_resolution:
     G   mapping.{w_avg, fc0...fc7.{weight, bias}}, with labels mapping.embed.weight [z_dim, c_dim]
         synthesis.alpha, synthesis.b4.const [C, h, w]
-        synthesis.b{r}.conv0.{weight, resample_filter} for r > 4, .conv1.weight, .torgb.{weight, bias}
+        synthesis.b{r}.conv0.weight for r > 4, .conv1.weight, .torgb.{weight, bias}
         synthesis.b{r}.epilogue{0, 1}.{noise_strength [C], noise_const [h, w], bias [C], affine.{weight, bias}};
         affine makes [scale - 1, shift], and epilogue0 of b4 belongs to the constant
-    D   alpha, b{r}.fromrgb.{weight, bias}, b{r}.conv0.{weight, bias}, b{r}.conv1.{weight, bias, resample_filter} for
-        r > 4, and b4.{conv, fc, out}.{weight, bias}
+    D   alpha, b{r}.fromrgb.{weight, bias}, b{r}.{conv0, conv1}.{weight, bias} for r > 4
+        b4.{conv, fc, out}.{weight, bias}
+Beside the weight of every convolution there is its `resample_filter`, a constant.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev
 from .progan import BOX, LRELU, GrowingNetwork, _checked, _is_lowp
 
 NOISE_MODES = ("random", "const", "none")
-PLAIN: dict[str, Any] = {"resample_filter": None}  # a convolution that keeps the size
 
 
 class MappingNetwork(torch.nn.Module):
@@ -176,9 +176,9 @@ class SynthesisBlock(torch.nn.Module):
             self.conv0 = EqualizedConv2d(in_channels, out_channels, 3, **conv0)
             _register_filter(self, blur_filter)
         self.epilogue0 = Epilogue(out_channels, w_dim, size)
-        self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **PLAIN, **conv)
+        self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **conv)
         self.epilogue1 = Epilogue(out_channels, w_dim, size)
-        self.torgb = EqualizedConv2d(out_channels, img_channels, 1, **PLAIN)
+        self.torgb = EqualizedConv2d(out_channels, img_channels, 1)
 
     def forward(self, x: torch.Tensor | None, ws: torch.Tensor, noise_mode: str) -> torch.Tensor:
         """x [N, I, H / 2, W / 2] (None for the first block) and ws [N, 2, w_dim] -> [N, O, H, W]."""
@@ -334,8 +334,8 @@ class DiscriminatorBlock(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.lowp_dtype = lowp_dtype
-        self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **PLAIN, **LRELU)
-        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **PLAIN, **LRELU)
+        self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **LRELU)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **LRELU)
         _register_filter(self, blur_filter)
         self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, down=2, resample_filter=BOX, **LRELU)
 
@@ -365,9 +365,9 @@ class DiscriminatorEpilogue(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.c_dim = c_dim
-        self.fromrgb = EqualizedConv2d(img_channels, channels, 1, **PLAIN, **LRELU)
+        self.fromrgb = EqualizedConv2d(img_channels, channels, 1, **LRELU)
         self.mbstd = MinibatchStddev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
-        self.conv = EqualizedConv2d(channels + mbstd_num_channels, channels, 3, **PLAIN, **LRELU)
+        self.conv = EqualizedConv2d(channels + mbstd_num_channels, channels, 3, **LRELU)
         self.fc = EqualizedLinear(channels * math.prod(size), fc_channels, **LRELU)
         self.out = EqualizedLinear(fc_channels, max(c_dim, 1))
 
