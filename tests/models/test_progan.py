@@ -232,7 +232,7 @@ def test_D_computes_what_the_paper_says(options, img_channels, c_dim, lod, fused
 
 @pytest.mark.parametrize("fused_scale", [True, False])
 def test_a_filter_inside_the_kernel_changes_no_number(fused_scale, monkeypatch):
-    monkeypatch.setattr(routines, "folds_filter", lambda x, taps: True)
+    monkeypatch.setattr(routines, "folds_filter", lambda x, w, taps: True)
     G, D = make_G().double(), make_D(fused_scale=fused_scale).double()
     z, c = latents(dtype=torch.float64)
     img = images(D, dtype=torch.float64)
