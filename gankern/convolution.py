@@ -86,6 +86,16 @@ def weight_gradient(
     return dw.to(dtype).contiguous(memory_format=memory_format)
 
 
+def folds_filter(x: torch.Tensor, w: torch.Tensor, taps: int) -> bool:
+    """Whether a convolution with resampling takes the FIR filter into its kernel, or filters in a pass of its own.
+
+    With two taps (nearest neighbour, mean of 2x2 pixels) a 3x3 kernel becomes 4x4: no pass over the larger images, for
+    16/9 of the multiplications and some passes over the weights. By arithmetic, not measured: a CPU is short of
+    multiplications, a GPU of memory bandwidth.
+    """
+    return taps == 2 and x.device.type == "cuda"
+
+
 def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
     """Whether Winograd's algorithm, where it is built, is the fastest for conv2d(x, w) at stride 1, w of this shape."""
     return max(padding) <= 2 and _pays("convolution", x, shape, padding, False)
