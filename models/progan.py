@@ -65,7 +65,7 @@ class GrowingNetwork(torch.nn.Module):
         Raises:
             ValueError: there is no such resolution, or none below it to fade from.
         """
-        if resolution not in self.block_resolutions:
+        if not isinstance(resolution, int) or resolution not in self.block_resolutions:
             expected = f"one of {', '.join(map(str, self.block_resolutions))}"
             raise ValueError(f"resolution must be {expected}, got {resolution!r}")
         if fading and resolution == 4:

@@ -442,6 +442,7 @@ def test_copies_are_independent():
         (lambda: make_G(8, base_size=(4, 0)), r"base_size must be \(height, width\), each at least 1, got \(4, 0\)"),
         (lambda: make_G(16).grow(32, False), "resolution must be one of 4, 8, 16, got 32"),
         (lambda: make_D(16).grow(12, True), "resolution must be one of 4, 8, 16, got 12"),
+        (lambda: make_D(16).grow(8.0, True), "resolution must be one of 4, 8, 16, got 8.0"),
         (lambda: make_D(16).grow(4, True), "fading must be False at resolution 4, .* got True"),
         (lambda: make_G(8)(torch.zeros([4, 5])), r"z must have shape \[N, 10\], got \[4, 5\]"),
         (lambda: make_G(8)(latents()[0]), r"c must have shape \[N, 3\], got None"),
