@@ -164,7 +164,12 @@ def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bo
 
 
 def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: bool) -> bool:
-    """Whether Winograd's algorithm is the faster one for a 3x3 kernel; tiles are 4x4 pixels of the result."""
+    """Whether Winograd's algorithm is the faster one for a 3x3 kernel; tiles are 4x4 pixels of the result.
+
+    Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate.
+    """
+    if torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled():
+        return False
     if min(shape[0], shape[1]) < LEAST_CHANNELS[what] or tuple(shape[2:]) != (3, 3):
         return False
     if x.dtype == torch.float64:

@@ -144,3 +144,46 @@ def test_a_weight_is_told_from_itself_in_another_type_and_from_its_transpose():
     assert (y - torch.nn.functional.conv_transpose2d(image(), w, padding=1)).abs().max() < 1e-4
     y = gankern.conv2d(image().bfloat16(), w.bfloat16(), padding=1).float()
     assert (y - torch.nn.functional.conv2d(image(), w, padding=1)).abs().max() < 0.1
+
+
+def error(**options):
+    x = torch.randn(4, 64, 32, 32, generator=torch.Generator().manual_seed(0))
+    w = torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(1))
+    exact = torch.nn.functional.conv2d(x.double(), w.double(), padding=1)
+    return ((gankern.conv2d(x, w, padding=1, **options) - exact).abs().max() / exact.abs().max()).item()
+
+
+def test_deterministic_algorithms_and_precise_convolve_directly(transforms):
+    fast = error()
+    assert len(transforms) == 1
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    torch.use_deterministic_algorithms(True)
+    try:
+        deterministic = error()
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    precise = error(precise=True)
+    assert len(transforms) == 1
+    assert max(deterministic, precise) < 1e-6 < fast * 10
+
+
+def test_a_precise_modulated_convolution_uses_no_transformed_weights(transforms):
+    x, w, styles = torch.randn(4, 64, 16, 16), torch.randn(64, 64, 3, 3), torch.randn(4, 64)
+    fast = gankern.modulated_conv2d(x, w, styles, padding=1)
+    assert len(transforms) == 1
+    precise = gankern.modulated_conv2d(x, w, styles, padding=1, precise=True)
+    assert len(transforms) == 1
+    assert (fast - precise).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("values", ["large mean", "one spike", "denormals"])
+def test_inputs_that_are_hard_for_the_transforms_stay_within_the_bound(values):
+    x = torch.randn(4, 64, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = {"large mean": x + 1000, "one spike": x, "denormals": x * 1e-40}[values]
+    if values == "one spike":
+        x[0, 0, 7, 7] = 1e6
+    w = torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(1))
+    exact = torch.nn.functional.conv2d(x.double(), w.double(), padding=1)
+    found = gankern.conv2d(x, w, padding=1)
+    quantum = 2.0**-149  # of denormals: what each of 64 * 9 products may lose, some times over in the transforms
+    assert (found - exact).abs().max() <= 2e-5 * exact.abs().max() + 10 * 64 * 9 * quantum

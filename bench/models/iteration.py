@@ -27,7 +27,7 @@ from bench.run import environment
 RESULTS = Path(__file__).parents[1] / "results"
 # op -> what it is for; the first name that the op's name starts with counts.
 CATEGORIES = {
-    "convolution": ("conv", "winograd", "bmm", "baddbmm"),
+    "convolution": ("conv", "styled_conv2d", "winograd", "bmm", "baddbmm"),
     "resampling": ("upfirdn2d", "upsample_add", "constant_pad"),
     "linear layers": ("mm", "addmm"),
     "optimiser": ("_fused_adam", "_foreach", "nan_to_num"),

@@ -24,6 +24,7 @@ def conv2d_resample(
     flip_weight: bool = True,
     flip_filter: bool = False,
     *,
+    precise: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Upsamples, convolves and downsamples: y = down(conv(up(x), w)), each resampling with the FIR filter f.
@@ -43,6 +44,7 @@ def conv2d_resample(
         groups: Groups of channels, as in `torch.nn.functional.conv2d`.
         flip_weight: True for a correlation (as `torch.nn.functional.conv2d`), False for a convolution.
         flip_filter: True for a correlation with f, False for a convolution.
+        precise: As in `conv2d`.
         backend: 'native', 'triton' or 'eager' of `upfirdn2d`, and 'eager' of `conv2d` too; None chooses.
 
     Returns:
@@ -61,7 +63,7 @@ def conv2d_resample(
     kh, kw = w.shape[2:]
     pointwise = kh == kw == 1
     fir: dict[str, Any] = {"flip_filter": flip_filter, "backend": backend}
-    conv: dict[str, Any] = {"groups": groups, "backend": "eager" if backend == "eager" else None}
+    conv: dict[str, Any] = {"groups": groups, "precise": precise, "backend": "eager" if backend == "eager" else None}
     once = (up > 1) != (down > 1)
     if f is not None and once and not pointwise and convolution.folds_filter(x, w, max(filter_size(f))):
         w = _with_filter(w.flip([2, 3]) if flip_weight == (up > 1) else w, f, flip_filter == (up > 1))

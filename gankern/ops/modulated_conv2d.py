@@ -33,6 +33,7 @@ def modulated_conv2d(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    precise: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Convolves every sample with weights scaled by its styles, then adds noise and bias and applies an activation.
@@ -52,6 +53,7 @@ def modulated_conv2d(
             with the common weights. Equal but for rounding; None chooses the faster.
         noise_strength: Factor of the noise, a scalar tensor [] or one per channel [O]; None for 1.
         bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
+        precise: As in `conv2d`.
         backend: 'native', 'triton' or 'eager' of the ops it is made of; None chooses.
 
     Returns:
@@ -75,7 +77,8 @@ def modulated_conv2d(
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
     dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
-    if not fused_modconv and isinstance(padding, int) and _keeps_rate(weight, up, down, padding, flip_weight):
+    plain = not fused_modconv and not precise and flip_weight and up == down == 1
+    if plain and weight.shape[2:] == (3, 3) and isinstance(padding, int) and 0 <= padding <= 2:
         shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
         _check_noise(noise, shape)
         pads, factors = [padding, padding], (noise, noise_strength, bias)
@@ -85,15 +88,16 @@ def modulated_conv2d(
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
     resample = (resample_filter, up, down, padding)
+    options: dict[str, Any] = {"flip_weight": flip_weight, "precise": precise, "backend": backend}
     tail: dict[str, Any] = {"act": act, "alpha": alpha, "gain": gain, "clamp": clamp, "backend": backend}
     if fused_modconv and x.shape[0] > 0:
         w = weight * styles[:, None, :, None, None]  # [N, O, I, k, k]
         w = w if dcoefs is None else w * dcoefs[:, :, None, None, None]  # [N, O, I, k, k]
-        x = _convolve_per_sample(x, w.to(x.dtype), *resample, flip_weight, backend)  # [N, O, H, W]
+        x = _convolve_per_sample(x, w.to(x.dtype), *resample, options)  # [N, O, H, W]
         dcoefs = None
     else:
         x = styled_bias_act(x, styles.to(torch.promote_types(x.dtype, torch.float32)), backend=backend)  # [N, I, H, W]
-        x = conv2d_resample(x, weight.to(x.dtype), *resample, flip_weight=flip_weight, backend=backend)  # [N, O, H, W]
+        x = conv2d_resample(x, weight.to(x.dtype), *resample, **options)  # [N, O, H, W]
     _check_noise(noise, x.shape)
     return styled_bias_act(x, dcoefs, noise, noise_strength, bias, **tail)
 
@@ -119,11 +123,6 @@ def _prefers_per_sample_weights(x: torch.Tensor, weight: torch.Tensor, up: int, 
     return _is_matmul(weight, up, down, padding) and weight.shape[0] < x.shape[2] * x.shape[3]
 
 
-def _keeps_rate(weight: torch.Tensor, up: int, down: int, padding: int, flip_weight: bool) -> bool:
-    """Whether it is a 3x3 convolution at stride 1, as `styled_conv2d` computes."""
-    return weight.shape[2:] == (3, 3) and up == 1 and down == 1 and flip_weight and 0 <= padding <= 2
-
-
 def _is_matmul(weight: torch.Tensor, up: int, down: int, padding: Any) -> bool:
     return weight.shape[-2:] == (1, 1) and up == 1 and down == 1 and padding == 0
 
@@ -135,8 +134,7 @@ def _convolve_per_sample(
     up: int,
     down: int,
     padding: int | Sequence[int],
-    flip_weight: bool,
-    backend: str | None,
+    options: dict[str, Any],
 ) -> torch.Tensor:
     """Sample n convolved with w[n]: a batched matrix product for 1x1, else one convolution with N groups."""
     n, o, i, kh, kw = w.shape
@@ -151,7 +149,7 @@ def _convolve_per_sample(
         return pixels.reshape(n, h, width, o).permute(0, 3, 1, 2)  # [N, O, H, W]
     x = x.reshape(1, n * i, h, width)  # [1, N * I, H, W]
     w = w.reshape(n * o, i, kh, kw)  # [N * O, I, k, k]
-    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, flip_weight=flip_weight, backend=backend)
+    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, **options)
     x = x.reshape(n, o, *x.shape[2:])  # [N, O, H, W]
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
