@@ -10,6 +10,7 @@ import torch
 
 from gankern import checks
 from gankern.ops.conv2d_resample import conv2d_resample
+from gankern.ops.squared_norms import squared_norms
 from gankern.ops.styled_bias_act import checked_tail, styled_bias_act
 from gankern.ops.styled_conv2d import fits, styled_conv2d
 
@@ -76,7 +77,7 @@ def modulated_conv2d(
     weight, styles = weight.to(dtype), styles.to(dtype)
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
-    dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
+    dcoefs = _demodulation(weight, styles, backend) if demodulate else None  # [N, O]
     plain = not fused_modconv and not precise and flip_weight and up == down == 1
     if plain and weight.shape[2:] == (3, 3) and isinstance(padding, int) and 0 <= padding <= 2:
         shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
@@ -102,9 +103,12 @@ def modulated_conv2d(
     return styled_bias_act(x, dcoefs, noise, noise_strength, bias, **tail)
 
 
-def _demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+def _demodulation(weight: torch.Tensor, styles: torch.Tensor, backend: str | None) -> torch.Tensor:
     """One over the norm of each output channel's modulated weights: the sum over pixels does not depend on n."""
-    energy = weight.square().sum(dim=[2, 3])  # [O, I]
+    if weight.device.type == "cpu" and weight.is_contiguous():
+        energy = squared_norms(weight.flatten(2).flatten(0, 1), backend=backend).view(weight.shape[:2])  # [O, I]
+    else:
+        energy = weight.square().sum(dim=[2, 3])  # [O, I]
     energy = styles.square() @ energy.t()  # [N, O]
     return (energy + 1e-8).rsqrt()
 

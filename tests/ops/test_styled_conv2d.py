@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 import gankern
 from gankern.library import inputs_only
@@ -197,3 +199,25 @@ def test_noise_that_is_optimised_has_its_gradient():
     (found,) = torch.autograd.grad(modulated(own, torch.float32, OPTIONS[0]).sum(), own[3])
     (expected,) = torch.autograd.grad(modulated(exact, torch.float64, OPTIONS[0], backend="eager").sum(), exact[3])
     assert_close([found], [expected], 1e-4)
+
+
+def test_a_layer_compiles_into_one_graph_of_one_op_forward_and_one_backward():
+    names = []
+
+    def backend(graph, inputs):
+        names.append([node.target.name() for node in graph.graph.nodes if hasattr(node.target, "name")])
+        return make_boxed_func(graph.forward)
+
+    own, exact = leaves(tensors()), leaves(tensors(), torch.float64)
+    own[3].requires_grad_(False)  # the noise's gradient goes through the layer's parts
+    torch.use_deterministic_algorithms(False)  # compiled code takes it for strict, and convolves directly
+    try:
+        run = torch.compile(modulated, fullgraph=True, backend=aot_autograd(fw_compiler=backend, bw_compiler=backend))
+        run(own, torch.float32, OPTIONS[0]).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    modulated(exact, torch.float64, OPTIONS[0], backend="eager").sum().backward()
+    pairs = [(f.grad, e.grad) for f, e in zip(own, exact, strict=True) if f.requires_grad]
+    assert_close(*zip(*pairs, strict=True), 1e-4)
+    assert "gankern::styled_conv2d" in names[0]
+    assert "gankern::styled_conv2d_backward" in names[1]
