@@ -171,7 +171,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     import json
 
     from .training.checkpoint import latest_snapshot
-    from .training.pictures import FAKES
+    from .training.pictures import sample_grids
     from .training.report import write_report
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
@@ -189,7 +189,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         measured = {"images_per_sec": rate, "kimg": cur_nimg / 1000, **found._asdict()}
         (run_dir / "metric-fd_digits.json").write_text(json.dumps(measured) + "\n")
     report = write_report(run_dir, results)
-    results |= {"samples": max(run_dir.glob(FAKES)), "over time": run_dir / "timeline.png"}
+    results |= {"samples": sample_grids(run_dir)[-1], "over time": run_dir / "timeline.png"}
     results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}
     results["run folder"] = run_dir
     for name, value in results.items():
