@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import gankern
 
 from .arguments import boolean, device_of
-from .config import preset_names
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add = train.add_argument
     add("--outdir", type=Path, default=Path("runs"), help="folder of the runs; each makes its own below it [runs]")
     add("--data", help="digits[:8|16|32], photos[:16..256], or a folder or zip of square images [digits]")
-    add("--cfg", help=f"one of {', '.join(preset_names())} [digits for digits, else auto]")
+    add("--cfg", help="a configuration, of those named below [digits for digits, else auto]")
     add("--cond", **flag, help="learn the labels (of dataset.json, for files) [from cfg]")
     add("--mirror", **flag, help="add the images' mirror images [0]")
     add("--batch", type=int, help="images per step [from cfg]")
