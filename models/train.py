@@ -132,7 +132,8 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
             differ.append(f"  --{option}: the run has {has}, got {got}")
     for option, field in FIXED_TRAINING.items():
         if _with_options(config.training, args, {option: field}) != config.training:
-            has, got = getattr(config.training, field), getattr(args, option)
+            by_resolution = getattr(config.training.growth, field, None)
+            has, got = by_resolution or getattr(config.training, field), getattr(args, option)
             differ.append(f"  --{option.replace('_', '-')}: the run has {has}, got {got}")
     for found, field in FIXED_DATA.items():
         has, got = attrgetter(field)(config), getattr(data, found)
