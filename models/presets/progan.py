@@ -78,8 +78,8 @@ PRESETS = {
                               lr={256: 0.0015, 512: 0.002, 1024: 0.003}),
     "progan-v2-8gpus": Preset(    8, 12000,  600, 600,    4, (512, 256, 128, 64, 32),
                               lr={128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003}),
-    "progan-digits":   Preset(    1,   100,    8,   8,    4, ( 32,),
-                              base_lr=0.002, dims=64, fmap_base=256, fmap_max=128, ema_beta=0.998, tick=1.0,
+    "progan-digits":   Preset(    1,    60,    6,   4,    4, ( 16,),
+                              base_lr=0.003, dims=64, fmap_base=256, fmap_max=128, ema_beta=0.99, tick=1.0,
                               image_snap=4, snap=20, channels_last=True, cond=True),
 }
 # fmt: on
