@@ -1,4 +1,4 @@
-"""The `gankern` command: train, sample, doctor."""
+"""The `gankern` command: train, sample, evaluate, doctor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import evaluate
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ EXAMPLES = """examples:
   gankern train --data faces.zip --cfg paper256        your images: a folder or zip, square, one size
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
+  gankern evaluate runs/00000-digits-cond             SWD and MS-SSIM of a run
   gankern doctor                                       what is installed, what works, and why not the rest
 """
 
@@ -65,13 +68,14 @@ def parser() -> argparse.ArgumentParser:
     """The command's options, named as in the StyleGAN2-ADA line of tools."""
     formatter = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("gankern", description="Trains GANs.", epilog=EXAMPLES, formatter_class=formatter)
-    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,doctor}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,evaluate,doctor}")
 
     train = commands.add_parser(
         "train", help="train a model; with no options, the digits", epilog=EXAMPLES, formatter_class=formatter
     )
     _add_train_options(train)
     _add_sample_options(commands.add_parser("sample", help="make images with a trained model"))
+    evaluate.add_options(commands.add_parser("evaluate", help="measure a trained model: SWD, MS-SSIM, FID, ..."))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
 
