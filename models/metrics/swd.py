@@ -130,7 +130,7 @@ def swd(real: Patches, fake: Patches, seed: int = 0, report: Report | None = Non
             distances += [_distances(a, b, columns) for columns in chunks]
             if report:
                 report("SWD", k * REPEATS + repeat + 1, len(real.sizes) * REPEATS)
-        result[f"swd_{size[1]}"] = torch.cat(distances).mean().item() * 1e3
+        result[f"swd_{size[1]}"] = torch.cat(distances).double().mean().item() * 1e3
     return {**result, "swd": float(np.mean(list(result.values())))}
 
 
@@ -207,14 +207,15 @@ def _sums(patches: Tensor) -> Tensor:
 
 
 def _distances(a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
-    """Mean |sorted a v - sorted b v| for the columns v [F, K]: float64 [K]; the ranks share the sorting."""
-    projected = [gather_rows(x @ columns).T for x in (a, b)]  # [K, N]
+    """Mean |sorted a v - sorted b v| for the columns v [F, K]: [K]; the ranks share the sorting."""
+    # the transposes save a copy: sorting wants each direction's values side by side
+    projected = [gather_rows((columns.T @ x.T).T).T for x in (a, b)]  # [K, N]
     if projected[0].shape != projected[1].shape:
         got = f"{projected[0].shape[1]} and {projected[1].shape[1]}"
         raise ValueError(f"swd: both sets must have the same number of patches, got {got}")
     mine = slice(rank(), None, world_size())
     first, second = (_sort_rows(x[mine]) for x in projected)
-    distances = (first - second).abs().mean(1, dtype=torch.float64)  # [K / ranks]
+    distances = first.sub_(second).abs_().mean(1)  # [K / ranks]
     return gather_rows(distances)
 
 
