@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .arguments import device_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -54,23 +56,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Loads, measures, prints one line per value."""
-    from .cli import _device
     from .metrics.ranks import joined
 
-    with joined(_device(args.device)) as device:
+    with joined(device_of(args.device)) as device:
         return _measure(args, device)
 
 
 def _measure(args: argparse.Namespace, device: torch.device) -> int:
-    from .cli import _load_generator
     from .metrics.evaluation import Options, evaluate
     from .metrics.feature_cache import default_folder
     from .metrics.ranks import rank
+    from .sample import load_generator
     from .training.data import open_data
     from .training.run_folder import find_snapshot
 
     snapshot = find_snapshot(args.checkpoint, Path())
-    config, G_ema = _load_generator(snapshot, device)
+    config, G_ema = load_generator(snapshot, device)
     data = open_data(args.data or config.data.source, config.data.cond)
     options = Options(
         num_fake=args.num_fake,

@@ -57,12 +57,25 @@ def grid_inputs(data: ImageData, z_dim: int, seed: int) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
+def generate(G: Generator, z: Tensor, c: Tensor, truncation_psi: float = 1.0) -> Tensor:
+    """Images [N, C, h, w] to look at: with constant noise, and truncated where the generator has styles to truncate.
+
+    Raises:
+        ValueError: `truncation_psi` is not 1 for a generator without styles.
+    """
+    if hasattr(G, "mapping"):
+        return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi), noise_mode="const")
+    if truncation_psi != 1:
+        raise ValueError(f"truncation needs a generator with styles, got psi {truncation_psi} for {type(G).__name__}")
+    return G(z, c)
+
+
+@torch.no_grad()
 def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: int) -> None:
     """Writes the sample grid of the averaged generator, a row at a time, with constant noise."""
     device = next(G_ema.parameters()).device
     rows = [
-        G_ema.synthesis(G_ema.mapping(zs.to(device), cs.to(device)), noise_mode="const")
-        for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
+        generate(G_ema, zs.to(device), cs.to(device)) for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
     ]
     write_png(path, tile(present(torch.cat(rows)), columns))
 
@@ -90,6 +103,15 @@ def write_timeline(run_dir: Path) -> Path | None:
         row = grid[: len(grid) // ROWS]
         step = max(row.shape[0] // (2 * TILE), 1)
         rows.append(row[::step, ::step])
+    width = max(row.shape[1] for row in rows)  # the images of a growing run become larger than a tile
+    rows = [_enlarged(row, width) for row in rows]
     path = run_dir / "timeline.png"
     write_png(path, np.concatenate(rows))
     return path
+
+
+def _enlarged(row: np.ndarray, width: int) -> np.ndarray:
+    """Repeats the pixels of uint8 [H, W, C] until it is `width` wide, in proportion."""
+    height = round(row.shape[0] * width / row.shape[1])
+    y, x = np.arange(height) * row.shape[0] // height, np.arange(width) * row.shape[1] // width
+    return row[y[:, None], x]
