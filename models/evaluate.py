@@ -1,4 +1,4 @@
-"""`gankern evaluate`: measures a trained generator."""
+"""`gankern evaluate`: measures a trained generator; and the same during training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,33 +16,45 @@ from .arguments import device_of
 if TYPE_CHECKING:
     import torch
 
+    from .metrics.collecting import Options
+    from .training.images import ImageData
+    from .training.state import TrainingState
+
 EXAMPLES = """examples:
-  gankern evaluate runs/00000-digits-cond --num-fake 4096                        SWD and MS-SSIM: no weights needed
+  gankern evaluate runs/00000-digits-cond --num-fake 4096         SWD and MS-SSIM: no weights needed
   gankern evaluate RUN --metrics fid,kid --inception inception-2015-12-05.pt
   gankern evaluate RUN --metrics pr,dc --vgg vgg16.pt --data faces.zip
-  torchrun --nproc-per-node 8 -m gankern.models.cli evaluate RUN --metrics fid --inception ...
+  torchrun --nproc-per-node 8 -m gankern.models.cli evaluate RUN --metrics fid --inception FILE
 
 Metrics, their definitions and the files they need: docs/metrics.md. Nothing is downloaded.
 """
+SMALLEST = 16  # pixels that an image must have on each side for SWD and MS-SSIM
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options to its parser."""
     parser.set_defaults(run=run)
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
+    add_metric_options(parser)
+    add("--data", help="real images, as for train [those of the run]")
+    add("--batch", type=int, default=64, help="images at a time, even [64]")
+    add("--seed", type=int, default=0, help="of latents, labels, patches and subsets [0]")
+    add("--trunc", type=float, default=1.0, help="truncation psi; published figures have 1 [1]")
+    add("--json", type=Path, metavar="FILE", help="write the values there too")
+    add("--device", help="cpu, cuda, ... [cuda if there is one]")
+
+
+def add_metric_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `evaluate` and `train` have in common."""
+    add = parser.add_argument
     add(
         "--metrics",
         default="swd,ms-ssim",
-        help="any of swd, ms-ssim, fid, kid, is, pr, dc, ppl-{z,w}{full,end} [swd,ms-ssim]",
+        help="of swd, ms-ssim, fid, kid, is, pr, dc, ppl-{z,w}{full,end} [swd,ms-ssim]",
     )
-    add("--data", help="real images, as for train [those of the run]")
-    add("--num-fake", type=int, help="generated images [each metric's published number]")
-    add("--num-real", type=int, help="real images for fid, kid, pr and dc [all]")
-    add("--batch", type=int, default=64, help="images at a time, even [64]")
-    add("--seed", type=int, default=0, help="of latents, labels, patches, subsets [0]")
-    add("--trunc", type=float, default=1.0, help="truncation psi; published figures have 1 [1]")
+    add("--num-fake", type=int, metavar="N", help="generated images [each metric's published number]")
+    add("--num-real", type=int, metavar="N", help="real images for fid, kid, pr and dc [all]")
     add(
         "--inception",
         type=Path,
@@ -49,9 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--vgg", type=Path, metavar="FILE", help="for pr, dc: vgg16.pt, or torchvision's .pth with torch-fidelity")
     add("--lpips", type=Path, metavar="FILE", help="for ppl: vgg16.pt")
-    add("--cache", default="", metavar="DIR|none", help="folder for the real images' features [~/.cache/gankern]")
-    add("--json", type=Path, metavar="FILE", help="write the values there too")
-    add("--device", help="cpu, cuda, ... [cuda if there is one]")
+    add("--cache", metavar="DIR|none", help="folder for what is measured of real images [~/.cache/gankern]")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, device: torch.device) -> int:
-    from .metrics.evaluation import Options, evaluate
-    from .metrics.feature_cache import default_folder
+    from .metrics.evaluation import evaluate
     from .metrics.ranks import rank
     from .sample import load_generator
     from .training.data import open_data
@@ -73,18 +84,9 @@ def _measure(args: argparse.Namespace, device: torch.device) -> int:
     snapshot = find_snapshot(args.checkpoint, Path())
     config, G_ema = load_generator(snapshot, device)
     data = open_data(args.data or config.data.source, config.data.cond)
-    options = Options(
-        num_fake=args.num_fake,
-        num_real=args.num_real,
-        batch=args.batch,
-        seed=args.seed,
-        truncation_psi=args.trunc,
-        inception=args.inception,
-        vgg=args.vgg,
-        lpips=args.lpips,
-        cache=None if args.cache == "none" else Path(args.cache) if args.cache else default_folder(),
-        report=Bar() if rank() == 0 else silent,
-    )
+    options = replace(_options(args), batch=args.batch, seed=args.seed, truncation_psi=args.trunc)
+    if rank() == 0:
+        options = replace(options, report=Bar())
     start = time.perf_counter()
     values = evaluate(G_ema, data, args.metrics.split(","), options)
     if rank() == 0:
@@ -96,8 +98,41 @@ def _measure(args: argparse.Namespace, device: torch.device) -> int:
     return 0
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """The progress report of those who do not report."""
+def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -> Callable[[Path, int], None]:
+    """What training calls after each tick with run folder and number: measures at every `--metric-every` of them.
+
+    The values go into the run folder, and from there into the report. Training's random numbers stay what they are.
+
+    Raises:
+        ValueError: A metric is unknown or does not suit the images.
+        FileNotFoundError: A metric needs a weights file that is not there.
+    """
+    from .metrics.evaluation import evaluate, prepare
+    from .training.run_folder import append_metrics
+
+    if not args.metric_every:
+        return lambda run_dir, tick: None
+    metrics = args.metrics.split(",")
+    smallest = SMALLEST if {"swd", "ms-ssim"} & set(metrics) else 1
+    if data.resolution < smallest:
+        raise ValueError(f"--metrics swd and ms-ssim need images of {smallest} pixels or more, got {data.resolution}")
+    options = prepare(metrics, _options(args), state.device)
+
+    def after_tick(run_dir: Path, tick: int) -> None:
+        size = state.grown[0] if state.grown else data.resolution
+        if tick % args.metric_every == 0 and size >= smallest:
+            append_metrics(run_dir, state.cur_nimg, evaluate(state.G_ema, data, metrics, options))
+
+    return after_tick
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from .metrics.collecting import Options
+    from .metrics.feature_cache import default_folder
+
+    cache = None if args.cache == "none" else Path(args.cache) if args.cache else default_folder()
+    files = {"inception": args.inception, "vgg": args.vgg, "lpips": args.lpips}
+    return Options(num_fake=args.num_fake, num_real=args.num_real, cache=cache, **files)
 
 
 class Bar:
@@ -108,19 +143,16 @@ class Bar:
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.what = ""
-        self.start = time.perf_counter()
+        self.start = self.shown = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.perf_counter()
         if what != self.what:
-            self.what, self.start = what, time.perf_counter()
-        if not self.terminal and done < total:
+            self.what, self.start = what, now
+        if done < total and (not self.terminal or now - self.shown < 0.1):
             return
+        self.shown = now
         filled = self.WIDTH * done // total
-        bar = "#" * filled + "." * (self.WIDTH - filled)
-        line = f"{what:>16} {bar} {done}/{total}  {time.perf_counter() - self.start:.1f} s"
-        print(
-            f"\r{line}\x1b[K" if self.terminal else line,
-            end="" if self.terminal and done < total else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{what:>16} {'#' * filled}{'.' * (self.WIDTH - filled)} {done}/{total}  {now - self.start:.0f} s"
+        start, end = ("\r", "\x1b[K") if self.terminal else ("", "")
+        print(f"{start}{line}{end}", end="" if done < total else "\n", file=sys.stderr, flush=True)

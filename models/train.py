@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gankern
 
+from . import evaluate
 from .arguments import boolean, device_of
 from .config import preset_names
 
@@ -49,6 +51,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--gamma", type=float, help="weight of R1; also try a tenth and ten times the default [from cfg]")
     add("--kimg", type=float, help="length of the run in thousands of real images [from cfg]")
     add("--snap", type=int, metavar="TICKS", help="ticks between snapshots and between sample grids [from cfg]")
+    add("--metric-every", type=int, metavar="TICKS", help="ticks between measurements by --metrics [never]")
+    evaluate.add_metric_options(train)
     add("--seed", type=int, help="of all random numbers and of the order of the data [0]")
     add("--precision", metavar="P", help="fp32, bf16 or fp16, of the high resolutions [from cfg; no fp16 on a CPU]")
     add("--resume", metavar="latest|RUN|FILE", help="continue a run exactly: the same losses as if never stopped")
@@ -82,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _set_allocator(args.allocator, device)
     state = new_state(G, D, config.training, device)
+    measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
         run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config))
@@ -92,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"run folder {run_dir}")
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
-        rate = train(state, data, config.training, run_dir, config.to_json(), workers, stopped)
+        rate = train(
+            state, data, config.training, run_dir, config.to_json(), workers, stopped, partial(measure, run_dir)
+        )
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
@@ -173,6 +180,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.checkpoint import latest_snapshot
     from .training.pictures import FAKES
     from .training.report import write_report
+    from .training.run_folder import read_metrics
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
     size = getattr(G_ema, "resolution", data.resolution)
@@ -188,6 +196,9 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         results["FD-digits"] = f"{found.fd:.1f} (real training against real test digits: {found.fd_floor:.1f})"
         measured = {"images_per_sec": rate, "kimg": cur_nimg / 1000, **found._asdict()}
         (run_dir / "metric-fd_digits.json").write_text(json.dumps(measured) + "\n")
+    for measured in read_metrics(run_dir)[-1:]:
+        kimg = measured.pop("kimg")
+        results |= {name: f"{value:.4g} (at {kimg:g} kimg)" for name, value in measured.items()}
     report = write_report(run_dir, results)
     results |= {"samples": max(run_dir.glob(FAKES)), "over time": run_dir / "timeline.png"}
     results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}

@@ -121,9 +121,14 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         got = f"{list(mean_a.shape)}, {list(cov_a.shape)} and {list(mean_b.shape)}, {list(cov_b.shape)}"
         raise ValueError(f"fid: means and covariances must be [F] and [F, F], got {got}")
     mean_a, cov_a, mean_b, cov_b = (x.double().cpu() for x in (mean_a, cov_a, mean_b, cov_b))
-    # the eigenvalues of cov_a cov_b are those of the symmetric root_a cov_b root_a
-    values, vectors = torch.linalg.eigh(cov_a)
-    root_a = vectors * values.clamp_min(0).sqrt() @ vectors.T  # [F, F]
-    cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp_min(0).sqrt().sum()
+    # the roots of the eigenvalues of cov_a cov_b are the singular values of root_a root_b; no root is taken of a
+    # product, whose rounding errors a root would enlarge to 1e-8 where there are fewer features than dimensions
+    cross = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     mean = (mean_a - mean_b).square().sum()
     return (mean + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+
+
+def _root(cov: Tensor) -> Tensor:
+    """The symmetric square root [F, F] of a covariance."""
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors * values.clamp_min(0).sqrt() @ vectors.T

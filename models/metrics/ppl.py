@@ -80,6 +80,7 @@ def ppl(
         if space == "w":
             ends = G.mapping(ends.flatten(0, 1), cs.repeat_interleave(2, 0)).unflatten(0, (-1, 2))  # [n, 2, num_ws, w]
             times = times[..., None]
+        times = times.to(ends.dtype)
         images = []
         for step in (times, times + epsilon):
             latents = move(ends[:, 0], ends[:, 1], step)

@@ -44,6 +44,11 @@ def test_a_set_is_at_distance_zero_from_itself_and_from_its_permutation() -> Non
     assert feature_distance(x, x[torch.randperm(500)]) == pytest.approx(0, abs=1e-8)
 
 
+def test_fewer_features_than_dimensions_are_at_distance_zero_too() -> None:
+    x = correlated(20, 50) * 100
+    assert feature_distance(x, x) == pytest.approx(0, abs=1e-7)
+
+
 def test_it_is_symmetric() -> None:
     a, b = correlated(500, 6), correlated(300, 6)
     assert feature_distance(a, b) == pytest.approx(feature_distance(b, a), rel=1e-9)
