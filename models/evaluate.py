@@ -26,7 +26,7 @@ EXAMPLES = """examples:
   gankern evaluate RUN --metrics pr,dc --vgg vgg16.pt --data faces.zip
   torchrun --nproc-per-node 8 -m gankern.models.cli evaluate RUN --metrics fid --inception FILE
 
-Metrics, their definitions and the files they need: docs/metrics.md. Nothing is downloaded.
+Nothing is downloaded. Definitions, and the files that some metrics need: docs/metrics.md
 """
 SMALLEST = 16  # pixels that an image must have on each side for SWD and MS-SSIM
 
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_metric_options(parser)
     add("--data", help="real images, as for train [those of the run]")
     add("--batch", type=int, default=64, help="images at a time, even [64]")
-    add("--seed", type=int, default=0, help="of latents, labels, patches and subsets [0]")
+    add("--seed", type=int, default=0, help="of latents, labels, noise and patches [0]")
     add("--trunc", type=float, default=1.0, help="truncation psi; published figures have 1 [1]")
     add("--json", type=Path, metavar="FILE", help="write the values there too")
     add("--device", help="cpu, cuda, ... [cuda if there is one]")
@@ -108,6 +108,7 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
         FileNotFoundError: A metric needs a weights file that is not there.
     """
     from .metrics.evaluation import evaluate, prepare
+    from .metrics.ranks import rank
     from .training.run_folder import append_metrics
 
     if not args.metric_every:
@@ -121,7 +122,9 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
     def after_tick(run_dir: Path, tick: int) -> None:
         size = state.grown[0] if state.grown else data.resolution
         if tick % args.metric_every == 0 and size >= smallest:
-            append_metrics(run_dir, state.cur_nimg, evaluate(state.G_ema, data, metrics, options))
+            values = evaluate(state.G_ema, data, metrics, options)
+            if rank() == 0:
+                append_metrics(run_dir, state.cur_nimg, values)
 
     return after_tick
 

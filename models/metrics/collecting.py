@@ -48,6 +48,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.batch < 2 or self.batch % 2:
             raise ValueError(f"evaluate: batch must be even, got {self.batch}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"evaluate: seed must be in [0, 2^31), got {self.seed}")
         for name in ("num_fake", "num_real"):
             value = getattr(self, name)
             if value is not None and value < 2:
@@ -164,9 +166,8 @@ class PatchCollection:
         self.num_real = self.num_fake = run.num_fake(swd.NUM_IMAGES)
         channels, *size = run.size
         seed = run.options.seed
-        # a GPU keeps them where the projections are computed
-        make = lambda s: swd.Patches(self.num_fake, (size[0], size[1]), channels, s, run.device)  # noqa: E731
-        self.of_reals, self.of_fakes = make(2 * seed), make(2 * seed + 1)
+        self.of_reals = swd.Patches(self.num_real, (size[0], size[1]), channels, 2 * seed)
+        self.of_fakes = swd.Patches(self.num_fake, (size[0], size[1]), channels, 2 * seed + 1)
         self.real, self.fake = self.of_reals.add, self.of_fakes.add
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..training.images import ImageData
 from ..training.state import Generator
@@ -79,7 +80,8 @@ class Metric(NamedTuple):
 
 def _swd(run: Run) -> Result:
     patches = run.want("patches", lambda: PatchCollection(run))
-    return lambda: swd.swd(patches.of_reals, patches.of_fakes, run.options.seed, run.options.report)
+    options = run.options
+    return lambda: swd.swd(patches.of_reals, patches.of_fakes, options.seed, run.device, options.report)
 
 
 def _ms_ssim(run: Run) -> Result:
@@ -92,26 +94,19 @@ def _fid(run: Run) -> Result:
     return lambda: {"fid": fid.fid(moments.all_reals, moments.all_fakes)}
 
 
-def _kid(run: Run) -> Result:
-    features = run.features("inception", Rows)
-    return lambda: kid.kid(features.all_reals, features.all_fakes, seed=run.options.seed)._asdict()
-
-
 def _is(run: Run) -> Result:
     classes = run.features("probabilities", Rows, with_real=False)
     return lambda: inception_score.inception_score(classes.all_fakes)._asdict()
 
 
-def _pr(run: Run) -> Result:
-    features = run.features("vgg", Rows)
-    sets = lambda: (features.all_reals.to(run.device), features.all_fakes.to(run.device))  # noqa: E731
-    return lambda: precision_recall.precision_recall(*sets())._asdict()
+def _of_features(output: str, metric: Callable[[Tensor, Tensor], Any]) -> Callable[[Run], Result]:
+    """A metric of the features of real and generated images that returns a named tuple."""
 
+    def start(run: Run) -> Result:
+        sets = run.features(output, Rows)
+        return lambda: metric(sets.all_reals.to(run.device), sets.all_fakes.to(run.device))._asdict()
 
-def _dc(run: Run) -> Result:
-    features = run.features("vgg", Rows)
-    sets = lambda: (features.all_reals.to(run.device), features.all_fakes.to(run.device))  # noqa: E731
-    return lambda: density_coverage.density_coverage(*sets())._asdict()
+    return start
 
 
 def _ppl(space: str, sampling: str) -> Callable[[Run], Result]:
@@ -130,10 +125,10 @@ METRICS: dict[str, Metric] = {
     "swd": Metric(_swd),
     "ms-ssim": Metric(_ms_ssim),
     "fid": Metric(_fid, "inception"),
-    "kid": Metric(_kid, "inception"),
+    "kid": Metric(_of_features("inception", kid.kid), "inception"),
     "is": Metric(_is, "probabilities"),
-    "pr": Metric(_pr, "vgg"),
-    "dc": Metric(_dc, "vgg"),
+    "pr": Metric(_of_features("vgg", precision_recall.precision_recall), "vgg"),
+    "dc": Metric(_of_features("vgg", density_coverage.density_coverage), "vgg"),
     "ppl-zfull": Metric(_ppl("z", "full"), "lpips"),
     "ppl-zend": Metric(_ppl("z", "end"), "lpips"),
     "ppl-wfull": Metric(_ppl("w", "full"), "lpips"),

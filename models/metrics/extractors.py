@@ -1,6 +1,6 @@
 """Networks that turn images into features: any callable, or one read from a weights file that you have.
 
-Nothing is downloaded. Two formats are read:
+Nothing is downloaded: a file is given, or lies under its own name in the cache folder. Two formats are read:
 
 - TorchScript (`torch.jit.load`): NVIDIA's `inception-2015-12-05.pt` and `vgg16.pt`, or any module of your own that
   takes uint8 images [N, 3, H, W] and returns features [N, F].
@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .feature_cache import default_folder
+
 # What each network gives, and how the two formats are asked for it: keywords of the TorchScript module's forward,
 # torch-fidelity's class and the name of its feature.
 OUTPUTS: dict[str, tuple[dict[str, bool], str, str]] = {
@@ -26,12 +28,11 @@ OUTPUTS: dict[str, tuple[dict[str, bool], str, str]] = {
     "probabilities": ({"no_output_bias": True}, "FeatureExtractorInceptionV3", "logits_unbiased"),  # [N, 1008]
     "vgg": ({"return_features": True}, "FeatureExtractorVGG16", "fc2_relu"),  # [N, 4096]
 }
+# What to look for in the cache folder where no file is given.
 FILES = {
-    "inception": (
-        "inception-2015-12-05.pt (NVIDIA, TorchScript) or weights-inception-2015-12-05-6726825d.pth (torch-fidelity)"
-    ),
-    "vgg": "vgg16.pt (NVIDIA, TorchScript) or vgg16-397923af.pth (torchvision's state dict, with torch-fidelity)",
-    "lpips": "vgg16.pt (NVIDIA, TorchScript)",
+    "inception": ("inception-2015-12-05.pt", "weights-inception-2015-12-05-6726825d.pth"),
+    "vgg": ("vgg16.pt", "vgg16-397923af.pth"),
+    "lpips": ("vgg16.pt",),
 }
 
 
@@ -68,7 +69,7 @@ def load_extractor(path: str | Path | None, output: str, device: torch.device | 
     """Reads a feature network from a local file.
 
     Args:
-        path: The weights file.
+        path: The weights file; None for the one in the cache folder.
         output: "inception" (2048 features), "probabilities" (1008 classes, without the output's bias) or "vgg" (4096).
         device: Where the network shall run.
 
@@ -97,7 +98,7 @@ def load_lpips(path: str | Path | None, device: torch.device | str = "cpu") -> C
     """LPIPS of NVIDIA's `vgg16.pt`: its squared distance of embeddings, for `ppl`.
 
     Args:
-        path: The TorchScript file. Another LPIPS can be given to `ppl` as a callable.
+        path: The TorchScript file; None for the one in the cache folder. `ppl` takes any other callable too.
         device: Where the network shall run.
 
     Returns:
@@ -111,7 +112,7 @@ def load_lpips(path: str | Path | None, device: torch.device | str = "cpu") -> C
     """
     file = _existing(path, "lpips")
     if not is_torchscript(file):
-        raise ValueError(f"lpips: {file} is not TorchScript, expected {FILES['lpips']}")
+        raise ValueError(f"lpips: {file} is not TorchScript, expected {FILES['lpips'][0]} of NVIDIA")
     embed = _scripted(file, {"resize_images": False, "return_lpips": True}, device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -136,12 +137,15 @@ def file_hash(path: str | Path) -> str:
 
 
 def _existing(path: str | Path | None, kind: str) -> Path:
-    option = f"--{kind} FILE"
-    if path is None:
-        raise FileNotFoundError(f"{kind}: needs a weights file, give it with {option}: {FILES[kind]}")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{kind}: no file {path}; expected {FILES[kind]}, given with {option}")
-    return Path(path)
+    """The given file, or one of `FILES` in the cache folder."""
+    folder = default_folder()
+    candidates = [folder / name for name in FILES[kind]] if path is None else [Path(path)]
+    found = [file for file in candidates if file.is_file()]
+    if not found:
+        missing = "" if path is None else f"no file {path}; "
+        names = " or ".join(FILES[kind])
+        raise FileNotFoundError(f"{kind}: {missing}needs {names}, in {folder} or given with --{kind} FILE")
+    return found[0]
 
 
 def _scripted(file: Path, keywords: dict[str, bool], device: torch.device | str) -> Callable[[Tensor], Tensor]:

@@ -34,7 +34,7 @@ def ppl(
     epsilon: float = EPSILON,
     batch: int = 16,
     seed: int = 0,
-    report: Report | None = None,
+    report: Report = lambda what, done, total: None,
 ) -> float:
     """E[distance(G(path(t)), G(path(t + epsilon)))] / epsilon^2 over random paths, without the lowest and highest 1 %.
 
@@ -89,8 +89,7 @@ def ppl(
                 image = G.synthesis(latents) if space == "w" else G(latents, cs)
             images.append(_prepare(image, crop))
         found.add(first, distance(*images).double() / epsilon**2)
-        if report:
-            report("PPL", min(last + (world_size() - 1) * batch, num_pairs), num_pairs)
+        report("PPL", min(last + (world_size() - 1) * batch, num_pairs), num_pairs)
     return _trimmed_mean(found.gather())
 
 

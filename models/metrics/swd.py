@@ -33,14 +33,13 @@ class Patches:
     """The patches of one set of images, collected batch by batch: 7x7 pixels of every level of a Laplacian pyramid.
 
     Where the patches of image number i lie depends on `seed` and i alone. An image of C channels costs
-    C * 25 KB per level (three channels, 1024 pixels, 16,384 images: 8.6 GB), kept on `device`.
+    C * 25 KB per level (three channels, 1024 pixels, 16,384 images: 8.6 GB), kept on the CPU.
 
     Args:
         num_images: Images that there will be, over all ranks.
         resolution: (height, width), each 16 times a power of two at least on its smaller side.
         channels: 1 or 3; grey counts as three equal channels.
         seed: Of the patches' places. Two sets to be compared should have different ones.
-        device: Where the patches are kept.
 
     Raises:
         ValueError: The images are too small, or have another number of channels.
@@ -48,19 +47,11 @@ class Patches:
     Source: Karras et al., "Progressive Growing of GANs", 2018, section 5, with the published constants.
     """
 
-    def __init__(
-        self,
-        num_images: int,
-        resolution: tuple[int, int],
-        channels: int = 3,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ):
+    def __init__(self, num_images: int, resolution: tuple[int, int], channels: int = 3, seed: int = 0):
         if channels not in (1, 3):
             raise ValueError(f"swd: channels must be 1 or 3, got {channels}")
         self.channels = channels
         self.sizes = level_sizes(resolution)
-        self.device = torch.device(device)
         generator = torch.Generator().manual_seed(seed)
         self.corners = [
             _random_corners(num_images, size, generator) for size in self.sizes
@@ -84,13 +75,12 @@ class Patches:
         pyramid = laplacian_pyramid(images.to(torch.float32), len(self.sizes))
         for k, level in enumerate(pyramid):
             corners = self.corners[k][first : first + len(images)].to(level.device, torch.int64)
-            self.levels[k].append(_cut(level, corners).to(self.device))
+            self.levels[k].append(_cut(level, corners).cpu())
 
-    def standardised(self, level: int) -> Tensor:
+    def standardised(self, level: int, device: torch.device) -> Tensor:
         """This rank's patches of a level, each channel with mean 0 and deviation 1 over all ranks: [n, C * 49]."""
-        parts = self.levels[level] or [torch.empty(0, self.channels, PATCH * PATCH, device=self.device)]
-        patches = torch.cat(parts)  # [n, C, 49]
-        self.levels[level] = [patches]
+        parts = self.levels[level] or [torch.empty(0, self.channels, PATCH * PATCH)]
+        patches = torch.cat(parts).to(device)  # [n, C, 49]
         sums = gather_rows(_sums(patches)[None]).sum(0)  # [3, C]: count, sum, sum of squares
         mean = sums[1] / sums[0]  # [C]
         std = (sums[2] / sums[0] - mean.square()).clamp_min(0).sqrt()
@@ -98,13 +88,20 @@ class Patches:
         return ((patches - mean[:, None]) / std[:, None]).flatten(1)
 
 
-def swd(real: Patches, fake: Patches, seed: int = 0, report: Report | None = None) -> dict[str, float]:
+def swd(
+    real: Patches,
+    fake: Patches,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    report: Report = lambda what, done, total: None,
+) -> dict[str, float]:
     """Sliced Wasserstein distance per level: mean |sorted projections of real - of fake| on random directions, x 1000.
 
     Args:
         real: Patches of one set.
         fake: Patches of the other, as many.
         seed: Of the directions.
+        device: Where to project and sort, a level at a time.
         report: Told how far it is.
 
     Returns:
@@ -116,20 +113,20 @@ def swd(real: Patches, fake: Patches, seed: int = 0, report: Report | None = Non
     if (real.channels, real.sizes) != (fake.channels, fake.sizes):
         got = f"{fake.channels} channels of {fake.sizes[0]}, {real.channels} of {real.sizes[0]}"
         raise ValueError(f"swd: both sets must be of one shape, got {got}")
+    device = torch.device(device)
     generator = torch.Generator().manual_seed(seed)
     result = {}
     for k, size in enumerate(real.sizes):
-        a, b = real.standardised(k), fake.standardised(k)  # [n, C * 49]
+        a, b = real.standardised(k, device), fake.standardised(k, device)  # [n, C * 49]
         distances = []
         for repeat in range(REPEATS):
             directions = torch.randn(3, PATCH * PATCH, DIRECTIONS, generator=generator)
             directions /= directions.square().sum((0, 1)).sqrt()
             if real.channels == 1:
                 directions = directions.sum(0, keepdim=True)  # the projection of three equal channels
-            chunks = directions.flatten(0, 1).to(a.device).split(CHUNK, 1)
+            chunks = directions.flatten(0, 1).to(device).split(CHUNK, 1)
             distances += [_distances(a, b, columns) for columns in chunks]
-            if report:
-                report("SWD", k * REPEATS + repeat + 1, len(real.sizes) * REPEATS)
+            report("SWD", k * REPEATS + repeat + 1, len(real.sizes) * REPEATS)
         result[f"swd_{size[1]}"] = torch.cat(distances).double().mean().item() * 1e3
     return {**result, "swd": float(np.mean(list(result.values())))}
 

@@ -31,6 +31,11 @@ def short_ticks(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(stylegan2.PRESETS, "digits", replace(stylegan2.PRESETS["digits"], tick=0.016))
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANKERN_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run that measures SWD and MS-SSIM at every tick."""
@@ -88,11 +93,11 @@ def test_a_network_from_a_file_gives_fid_and_the_others(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--metrics", "fid"], "needs a weights file, give it with --inception FILE: inception-2015-12-05.pt"),
+        (["--metrics", "fid"], "inception: needs inception-2015-12-05.pt or weights-inception"),
         (["--metrics", "swd,fidd"], "metrics must be of swd, ms-ssim, fid"),
         (["--data", "digits:8"], "the generator's images must be like the data's"),
         (["--num-fake", "1"], "num_fake must be at least 2"),
-        (["--metrics", "ppl-wend", "--lpips", "no.pt"], "no file no.pt; expected vgg16.pt"),
+        (["--metrics", "ppl-wend", "--lpips", "no.pt"], "no file no.pt; needs vgg16.pt"),
     ],
 )
 def test_a_wrong_option_is_explained(

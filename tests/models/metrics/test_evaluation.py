@@ -175,7 +175,8 @@ def test_what_cannot_be_measured_is_refused(call, message: str) -> None:
         call()
 
 
-def test_a_missing_file_shows_before_any_work() -> None:
+def test_a_missing_file_shows_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANKERN_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="--inception FILE"):
         prepare(["swd", "fid"], Options(), torch.device("cpu"))
 

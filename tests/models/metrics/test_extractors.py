@@ -38,6 +38,13 @@ class Plain(nn.Module):
         return x.float().flatten(1)[:, :5]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GANKERN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def detector(tmp_path: Path) -> Path:
     torch.jit.script(Detector()).save(str(tmp_path / "detector.pt"))
@@ -97,15 +104,24 @@ def test_features_that_are_no_row_per_image_are_refused() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: load_extractor(None, "inception"), r"--inception FILE: inception-2015-12-05.pt .*6726825d.pth"),
-        (lambda: load_extractor("no/such.pt", "probabilities"), r"no file no/such.pt; expected inception-2015"),
-        (lambda: load_extractor(None, "vgg"), r"--vgg FILE: vgg16.pt"),
-        (lambda: load_lpips(None), r"--lpips FILE: vgg16.pt"),
+        (
+            lambda: load_extractor(None, "inception"),
+            r"inception-2015-12-05.pt or .*6726825d.pth, in .* --inception FILE",
+        ),
+        (lambda: load_extractor("no/such.pt", "probabilities"), r"no file no/such.pt; needs inception-2015"),
+        (lambda: load_extractor(None, "vgg"), r"needs vgg16.pt or vgg16-397923af.pth, in .* --vgg FILE"),
+        (lambda: load_lpips(None), r"needs vgg16.pt, in .* --lpips FILE"),
     ],
 )
 def test_a_missing_file_is_named_with_the_option_that_gives_it(call, message: str) -> None:
     with pytest.raises(FileNotFoundError, match=message):
         call()
+
+
+def test_a_file_in_the_cache_folder_needs_no_option(detector: Path, cache: Path) -> None:
+    detector.rename(cache / "vgg16.pt")
+    assert load_extractor(None, "vgg")(IMAGES).shape == (4, 3)
+    assert load_lpips(None)(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)).tolist() == [0, 0]
 
 
 def test_an_unknown_output_is_refused(detector: Path) -> None:
