@@ -178,7 +178,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     import json
 
     from .training.checkpoint import latest_snapshot
-    from .training.pictures import FAKES
+    from .training.pictures import sample_grids
     from .training.report import write_report
     from .training.run_folder import read_metrics
 
@@ -200,7 +200,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         kimg = measured.pop("kimg")
         results |= {name: f"{value:.4g} (at {kimg:g} kimg)" for name, value in measured.items()}
     report = write_report(run_dir, results)
-    results |= {"samples": max(run_dir.glob(FAKES)), "over time": run_dir / "timeline.png"}
+    results |= {"samples": sample_grids(run_dir)[-1], "over time": run_dir / "timeline.png"}
     results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}
     results["run folder"] = run_dir
     for name, value in results.items():

@@ -149,11 +149,17 @@ def _existing(path: str | Path | None, kind: str) -> Path:
 
 
 def _scripted(file: Path, keywords: dict[str, bool], device: torch.device | str) -> Callable[[Tensor], Tensor]:
-    """The module of a TorchScript file, asked with those of the keywords that its forward knows."""
+    """The module of a TorchScript file, called with the keywords; one that knows no keyword is called without."""
     module: Any = torch.jit.load(file, map_location=device).eval()
-    known = {argument.name for argument in module.forward.schema.arguments}
-    given = {name: value for name, value in keywords.items() if name in known}
-    return lambda images: module(images, **given)
+    known = [argument.name for argument in module.forward.schema.arguments][2:]  # after self and the images
+    if not known and "return_lpips" not in keywords:
+        return module
+    unknown = [name for name in keywords if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{file}: forward must take {', '.join(keywords)}, it has {', '.join(known) or 'none of them'}"
+        )
+    return lambda images: module(images, **keywords)
 
 
 def _fidelity_network(file: Path, class_name: str, feature: str) -> Any:

@@ -68,6 +68,21 @@ def test_a_torchscript_file_of_your_own_needs_no_keywords(tmp_path: Path) -> Non
     assert load_extractor(tmp_path / "plain.pt", "inception")(IMAGES).shape == (4, 5)
 
 
+def test_a_torchscript_file_of_another_network_is_not_taken_for_the_published_one(tmp_path: Path) -> None:
+    class Features(nn.Module):
+        def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
+            return x.float().mean(dim=[2, 3])
+
+    torch.jit.script(Features()).save(str(tmp_path / "features.pt"))
+    torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))
+    assert load_extractor(tmp_path / "features.pt", "inception")(IMAGES).shape == (4, 3)
+    with pytest.raises(ValueError, match="forward must take no_output_bias, it has return_features"):
+        load_extractor(tmp_path / "features.pt", "probabilities")
+    for name, has in (("features", "return_features"), ("plain", "none of them")):
+        with pytest.raises(ValueError, match=f"must take resize_images, return_lpips, it has {has}"):
+            load_lpips(tmp_path / f"{name}.pt")
+
+
 def test_lpips_is_the_squared_distance_of_embeddings_of_pixels_from_0_to_255(detector: Path) -> None:
     a, b = torch.rand(2, 5, 3, 8, 8) * 2 - 1
     expected = ((a.mean((2, 3)) - b.mean((2, 3))) * 127.5).square().sum(1)
