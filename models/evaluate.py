@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 
 Nothing is downloaded. Definitions, and the files that some metrics need: docs/metrics.md
 """
-SMALLEST = 16  # pixels that an image must have on each side for SWD and MS-SSIM
+SMALLEST = {"swd": 16, "ms-ssim": 16}  # pixels that an image must have on each side
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +45,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, ... [cuda if there is one]")
 
 
-def add_metric_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `evaluate` and `train` have in common."""
-    add = parser.add_argument
+def add_metric_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options that `evaluate` and `train` have in common, and returns their group."""
+    group = parser.add_argument_group("metrics", "definitions and files: docs/metrics.md")
+    add = group.add_argument
     add(
         "--metrics",
         default="swd,ms-ssim",
@@ -64,6 +65,7 @@ def add_metric_options(parser: argparse.ArgumentParser) -> None:
     add("--vgg", type=Path, metavar="FILE", help="for pr, dc: vgg16.pt, or torchvision's .pth with torch-fidelity")
     add("--lpips", type=Path, metavar="FILE", help="for ppl: vgg16.pt")
     add("--cache", metavar="DIR|none", help="folder for what is measured of real images [~/.cache/gankern]")
+    return group
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,6 +104,7 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
     """What training calls after each tick with run folder and number: measures at every `--metric-every` of them.
 
     The values go into the run folder, and from there into the report. Training's random numbers stay what they are.
+    While networks grow, images too small for a metric are not measured by it, and others against real ones of their size.
 
     Raises:
         ValueError: A metric is unknown or does not suit the images.
@@ -114,15 +117,16 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
     if not args.metric_every:
         return lambda run_dir, tick: None
     metrics = args.metrics.split(",")
-    smallest = SMALLEST if {"swd", "ms-ssim"} & set(metrics) else 1
-    if data.resolution < smallest:
-        raise ValueError(f"--metrics swd and ms-ssim need images of {smallest} pixels or more, got {data.resolution}")
+    for name in metrics:
+        if data.resolution < SMALLEST.get(name, 1):
+            raise ValueError(f"--metrics {name} needs images of {SMALLEST[name]} pixels or more, got {data.resolution}")
     options = prepare(metrics, _options(args), state.device)
 
     def after_tick(run_dir: Path, tick: int) -> None:
         size = state.grown[0] if state.grown else data.resolution
-        if tick % args.metric_every == 0 and size >= smallest:
-            values = evaluate(state.G_ema, data, metrics, options)
+        suited = [name for name in metrics if size >= SMALLEST.get(name, 1)]
+        if tick % args.metric_every == 0 and suited:
+            values = evaluate(state.G_ema, data, suited, options)
             if rank() == 0:
                 append_metrics(run_dir, state.cur_nimg, values)
 

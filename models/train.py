@@ -51,8 +51,6 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--gamma", type=float, help="weight of R1; also try a tenth and ten times the default [from cfg]")
     add("--kimg", type=float, help="length of the run in thousands of real images [from cfg]")
     add("--snap", type=int, metavar="TICKS", help="ticks between snapshots and between sample grids [from cfg]")
-    add("--metric-every", type=int, metavar="TICKS", help="ticks between measurements by --metrics [never]")
-    evaluate.add_metric_options(train)
     add("--seed", type=int, help="of all random numbers and of the order of the data [0]")
     add("--precision", metavar="P", help="fp32, bf16 or fp16, of the high resolutions [from cfg; no fp16 on a CPU]")
     add("--resume", metavar="latest|RUN|FILE", help="continue a run exactly: the same losses as if never stopped")
@@ -61,6 +59,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    metrics = evaluate.add_metric_options(train)
+    metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
 
 
 def run(args: argparse.Namespace) -> int:

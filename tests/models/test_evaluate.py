@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gankern.models import cli
-from gankern.models.evaluate import Bar
+from gankern.models.evaluate import Bar, measuring
+from gankern.models.training.data import open_data
+from gankern.models.training.run_folder import read_metrics
 
 SMALL = ["--data", "digits:16", "--device", "cpu", "--kimg", "0.032", "--batch", "8", "--precision", "fp32"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -132,7 +135,7 @@ def test_measuring_does_not_change_the_run(run_dir: Path, tmp_path: Path, monkey
     ("args", "message"),
     [
         (["--metrics", "fid"], "--inception FILE"),
-        (["--data", "digits:8"], "swd and ms-ssim need images of 16 pixels or more, got 8"),
+        (["--data", "digits:8"], "--metrics swd needs images of 16 pixels or more, got 8"),
     ],
 )
 def test_what_cannot_be_measured_stops_training_before_it_starts(
@@ -141,6 +144,30 @@ def test_what_cannot_be_measured_stops_training_before_it_starts(
     assert gankern("train", *SMALL, *args, "--metric-every", 1, "--outdir", tmp_path) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_that_grow_are_measured_as_soon_as_their_images_are_large_enough(tmp_path: Path) -> None:
+    class Grown(nn.Module):
+        z_dim = 4
+
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.size = size
+            self.scale = nn.Parameter(torch.ones([]))
+
+        def forward(self, z: Tensor, c: Tensor) -> Tensor:
+            return (z.sum(1)[:, None, None, None] * self.scale).sin().expand(-1, 1, self.size, self.size)
+
+    data = open_data("digits:32")
+    args = cli.parser().parse_args(["train", "--metric-every", "2", "--num-fake", "4"])
+    state = SimpleNamespace(device=torch.device("cpu"), cur_nimg=0, grown=None, G_ema=None)
+    after_tick = measuring(args, state, data)
+    for tick, size in ((2, 8), (3, 16), (4, 16), (6, 32)):
+        state.cur_nimg, state.grown, state.G_ema = 1000 * tick, (size, False), Grown(size)
+        after_tick(tmp_path, tick)
+    measured = read_metrics(tmp_path)
+    assert [values["kimg"] for values in measured] == [4, 6]
+    assert ["swd_32" in values for values in measured] == [False, True]
 
 
 @pytest.mark.slow
