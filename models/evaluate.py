@@ -104,7 +104,7 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
     """What training calls after each tick with run folder and number: measures at every `--metric-every` of them.
 
     The values go into the run folder, and from there into the report. Training's random numbers stay what they are.
-    While networks grow, images too small for a metric are not measured by it, and others against real ones of their size.
+    While networks grow, images too small for a metric are not measured by it, others against real ones of their size.
 
     Raises:
         ValueError: A metric is unknown or does not suit the images.

@@ -79,6 +79,9 @@ class Run:
             raise ValueError(
                 f"evaluate: truncation_psi must be 1 for a generator without a mapping, got {options.truncation_psi}"
             )
+        c_dim = getattr(G, "c_dim", data.c_dim)
+        if c_dim != data.c_dim:
+            raise ValueError(f"evaluate: the data must have labels of {c_dim} numbers like the model, got {data.c_dim}")
         self.size = self._generate(0, 1).shape[1:]  # (C, H, W)
         of_data = data.read(np.zeros(1, np.int64)).shape[1:]
         self.shrink = of_data[1] // self.size[1]

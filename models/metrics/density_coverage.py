@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .neighbours import BLOCK, check_features, inside, kth_distances
+from .neighbours import BLOCK, centred, inside, kth_distances
 
 NUM_IMAGES = 50_000
 K = 5
@@ -35,6 +35,6 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = K, block: int = BLOCK)
 
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", 2020, equations 5 and 6.
     """
-    check_features("density_coverage", real, fake, k)
+    real, fake = centred("density_coverage", real, fake, k)
     around_fake, in_ball = inside(fake, real, kth_distances(real, k, block), strict=True, block=block)
     return DensityCoverage(around_fake.double().mean().item() / k, (in_ball > 0).double().mean().item())

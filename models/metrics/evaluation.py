@@ -28,7 +28,7 @@ def evaluate(G: Generator, data: ImageData, metrics: Sequence[str], options: Opt
 
     Args:
         G: Generator in evaluation mode, `G(z, c)` with `z_dim`, on its device.
-        data: Real images, of the generator's size or larger by a power of two; they are averaged down to it.
+        data: Real images, of the generator's size, or larger by a whole number and then averaged down to it.
         metrics: Names of `METRICS`.
         options: See there.
 

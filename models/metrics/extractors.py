@@ -11,6 +11,7 @@ Nothing is downloaded: a file is given, or lies under its own name in the cache 
 from __future__ import annotations
 
 import hashlib
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -163,7 +164,10 @@ def _scripted(file: Path, keywords: dict[str, bool], device: torch.device | str)
 
 
 def _fidelity_network(file: Path, class_name: str, feature: str) -> Any:
-    torch.load(file, weights_only=True)  # torch-fidelity would also run code that hides in a pickle; this refuses it
+    try:
+        torch.load(file, weights_only=True)  # torch-fidelity would run code that hides in a pickle; this refuses it
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{file}: expected TorchScript or a state dict of tensors ({error})") from error
     try:
         import torch_fidelity.feature_extractor_inceptionv3
         import torch_fidelity.feature_extractor_vgg16

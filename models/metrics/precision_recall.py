@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .neighbours import BLOCK, check_features, inside, kth_distances
+from .neighbours import BLOCK, centred, inside, kth_distances
 
 NUM_IMAGES = 50_000
 K = 3
@@ -40,7 +40,7 @@ def precision_recall(
     Source: Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models", 2019,
         equations 1 to 3.
     """
-    check_features("precision_recall", real, fake, k)
+    real, fake = centred("precision_recall", real, fake, k)
     in_real, _ = inside(fake, real, kth_distances(real, k, block), strict, block)
     in_fake, _ = inside(real, fake, kth_distances(fake, k, block), strict, block)
     precision, recall = (in_real > 0).double().mean().item(), (in_fake > 0).double().mean().item()

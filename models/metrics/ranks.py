@@ -56,7 +56,7 @@ def gather_rows(rows: Tensor | None) -> Tensor:
     Raises:
         ValueError: No rank has rows.
     """
-    facts = _everybodys(None if rows is None else (rows.shape, rows.dtype))
+    facts = _gather_objects(None if rows is None else (rows.shape, rows.dtype))
     known = [fact for fact in facts if fact is not None]
     if not known:
         raise ValueError("evaluate: there is nothing to measure, no rank has seen an image")
@@ -83,7 +83,7 @@ def from_first_rank(value: Any) -> Any:
     return box[0]
 
 
-def _everybodys(value: Any) -> list[Any]:
+def _gather_objects(value: Any) -> list[Any]:
     """The values of all ranks."""
     if world_size() == 1:
         return [value]

@@ -37,7 +37,7 @@ class Patches:
 
     Args:
         num_images: Images that there will be, over all ranks.
-        resolution: (height, width), each 16 times a power of two at least on its smaller side.
+        resolution: (height, width); both can be halved until the smaller one is 16.
         channels: 1 or 3; grey counts as three equal channels.
         seed: Of the patches' places. Two sets to be compared should have different ones.
 
@@ -53,9 +53,7 @@ class Patches:
         self.channels = channels
         self.sizes = level_sizes(resolution)
         generator = torch.Generator().manual_seed(seed)
-        self.corners = [
-            _random_corners(num_images, size, generator) for size in self.sizes
-        ]  # of each level [N, 128, 2]
+        self.corners = [_random_corners(num_images, size, generator) for size in self.sizes]  # each [N, 128, 2]
         self.levels: list[list[Tensor]] = [[] for _ in self.sizes]
 
     def add(self, first: int, images: Tensor) -> None:

@@ -10,10 +10,8 @@ from gankern.models.metrics.density_coverage import density_coverage
 
 def test_equal_sets_are_covered_and_disjoint_sets_are_not() -> None:
     x = torch.randn(200, 5)
-    found = density_coverage(x, x.flip(0))
-    assert found.coverage == 1
-    # each point lies in its own ball, and strictly in those whose k-th neighbour is farther: about k of them
-    assert found.density == pytest.approx(1, abs=0.05)
+    # strictly inside a ball lie its centre and the k - 1 nearest others: k points, so that the density is exactly 1
+    assert density_coverage(x, x.flip(0)) == pytest.approx((1.0, 1.0))
     assert density_coverage(x, x + 1000) == (0.0, 0.0)
 
 

@@ -31,6 +31,10 @@ def classes(images: Tensor) -> Tensor:
     return (images.double()[:, 0, ::8, ::8].flatten(1) / 50).softmax(1)
 
 
+class Labelled(Stripes):
+    c_dim = 3
+
+
 EXTRACTORS = {
     "inception": Extractor(pooled, "pooled"),
     "probabilities": Extractor(classes, "classes"),
@@ -164,6 +168,7 @@ def test_progress_is_reported_to_the_end_of_each_stage() -> None:
     [
         (lambda: evaluate(Stripes(), reals(), ["fit"], OPTIONS), "metrics must be of swd, ms-ssim, .*, got fit"),
         (lambda: evaluate(Stripes(channels=3), reals(), ["swd"], OPTIONS), r"\[1, 16, 16\] or smaller .*\[3, 16, 16\]"),
+        (lambda: evaluate(Labelled(), reals(), ["swd"], OPTIONS), "labels of 3 numbers like the model, got 0"),
         (lambda: evaluate(Stripes(size=32), reals(), ["swd"], OPTIONS), r"got \[1, 32, 32\]"),
         (lambda: evaluate(Stripes(), reals(), ["swd"], Options(truncation_psi=0.5)), "truncation_psi must be 1"),
         (lambda: Options(batch=3), "batch must be even, got 3"),
