@@ -14,7 +14,6 @@ import gankern
 
 from . import evaluate
 from .arguments import boolean, device_of
-from .config import preset_names
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add = train.add_argument
     add("--outdir", type=Path, default=Path("runs"), help="folder of the runs; each makes its own below it [runs]")
     add("--data", help="digits[:8|16|32], photos[:16..256], or a folder or zip of square images [digits]")
-    add("--cfg", help=f"one of {', '.join(preset_names())} [digits for digits, else auto]")
+    add("--cfg", help="a configuration, of those named below [digits for digits, else auto]")
     add("--cond", **flag, help="learn the labels (of dataset.json, for files) [from cfg]")
     add("--mirror", **flag, help="add the images' mirror images [0]")
     add("--batch", type=int, help="images per step [from cfg]")
@@ -140,7 +139,8 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
             differ.append(f"  --{option}: the run has {has}, got {got}")
     for option, field in FIXED_TRAINING.items():
         if _with_options(config.training, args, {option: field}) != config.training:
-            has, got = getattr(config.training, field), getattr(args, option)
+            by_resolution = getattr(config.training.growth, field, None)
+            has, got = by_resolution or getattr(config.training, field), getattr(args, option)
             differ.append(f"  --{option.replace('_', '-')}: the run has {has}, got {got}")
     for found, field in FIXED_DATA.items():
         has, got = attrgetter(field)(config), getattr(data, found)

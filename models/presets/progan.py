@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..training.options import Growth, TrainingOptions
-from .growing import doubling_from_4, up_to, whole_kimg
+from .growing import by_resolution, up_to, whole_kimg
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +93,7 @@ def resolve(
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         appendix A.
     """
-    batch = doubling_from_4(p.batch, resolution)
+    batch = by_resolution(p.batch, 4, resolution)
     batch_gpu = {r: n for r, n in BATCH_GPU[precision].items() if n < batch.get(r, 0)}
     growth = Growth(4, resolution, p.train, p.fade, batch, batch_gpu, up_to(p.lr, resolution))
     model = ProGANOptions(

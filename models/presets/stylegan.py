@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..training.options import Growth, TrainingOptions
-from .growing import doubling_from_4, up_to, whole_kimg
+from .growing import by_resolution, up_to, whole_kimg
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,8 +85,9 @@ def resolve(
 
     Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019, appendix C.
     """
-    batch = doubling_from_4(p.batch, resolution)
-    growth = Growth(min(8, resolution), resolution, p.train, p.fade, batch, lr=up_to(p.lr, resolution))
+    first = min(8, resolution)
+    batch = by_resolution(p.batch, first, resolution)
+    growth = Growth(first, resolution, p.train, p.fade, batch, lr=up_to(p.lr, resolution))
     model = StyleGANOptions(
         img_resolution=resolution,
         img_channels=channels,

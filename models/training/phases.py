@@ -201,5 +201,3 @@ def _check_networks(state: TrainingState, options: TrainingOptions) -> None:
             if getattr(options, name):
                 expected = "be 0 for a generator without a mapping network"
                 raise ValueError(f"training options: {name} must {expected}, got {getattr(options, name)}")
-    if options.growth is not None and not hasattr(state.G, "grow"):
-        raise ValueError(f"training options: growth needs networks that can grow, got {type(state.G).__name__}")

@@ -125,6 +125,8 @@ def test_a_run_too_short_to_grow_says_so_in_place_of_its_quality(
 ) -> None:
     assert gankern(*GROWING, "progan-digits", "--outdir", tmp_path, "--kimg", "0.008") == 0
     assert "4x4, of 16x16 (the run was too short to grow)" in capsys.readouterr().out
+    assert gankern("train", "--resume", "latest", "--outdir", tmp_path, "--device", "cpu", "--batch", "4") == 1
+    assert "--batch: the run has {4: 4, 8: 4, 16: 4}, got 4" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("tiny_growing")

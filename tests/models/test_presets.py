@@ -121,12 +121,12 @@ def test_a_batch_made_for_several_gpus_passes_through_one_in_parts() -> None:
     assert resolve("progan-v2-1gpu", 1024, 3, 0)[1].growth.batch_gpu == {}
 
 
-# name: minibatch at 4, 8, ... 1024
+# name: minibatch at 8, ... 1024
 STYLEGAN = {
-    "stylegan-1gpu": [128, 128, 128, 64, 32, 16, 8, 4, 4],
-    "stylegan-2gpus": [256, 256, 128, 64, 32, 16, 8, 8, 8],
-    "stylegan-4gpus": [512, 256, 128, 64, 32, 16, 16, 16, 16],
-    "stylegan-8gpus": [512, 256, 128, 64, 32, 32, 32, 32, 32],
+    "stylegan-1gpu": [128, 128, 64, 32, 16, 8, 4, 4],
+    "stylegan-2gpus": [256, 128, 64, 32, 16, 8, 8, 8],
+    "stylegan-4gpus": [256, 128, 64, 32, 16, 16, 16, 16],
+    "stylegan-8gpus": [256, 128, 64, 32, 32, 32, 32, 32],
 }
 
 
