@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gankern
 
+from . import evaluate
 from .arguments import boolean, device_of
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    metrics = evaluate.add_metric_options(train)
+    metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _set_allocator(args.allocator, device)
     state = new_state(G, D, config.training, device)
+    measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
         run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config))
@@ -91,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"run folder {run_dir}")
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
-        rate = train(state, data, config.training, run_dir, config.to_json(), workers, stopped)
+        rate = train(
+            state, data, config.training, run_dir, config.to_json(), workers, stopped, partial(measure, run_dir)
+        )
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
@@ -173,6 +180,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.checkpoint import latest_snapshot
     from .training.pictures import sample_grids
     from .training.report import write_report
+    from .training.run_folder import read_metrics
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
     size = getattr(G_ema, "resolution", data.resolution)
@@ -188,6 +196,9 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         results["FD-digits"] = f"{found.fd:.1f} (real training against real test digits: {found.fd_floor:.1f})"
         measured = {"images_per_sec": rate, "kimg": cur_nimg / 1000, **found._asdict()}
         (run_dir / "metric-fd_digits.json").write_text(json.dumps(measured) + "\n")
+    for measured in read_metrics(run_dir)[-1:]:
+        kimg = measured.pop("kimg")
+        results |= {name: f"{value:.4g} (at {kimg:g} kimg)" for name, value in measured.items()}
     report = write_report(run_dir, results)
     results |= {"samples": sample_grids(run_dir)[-1], "over time": run_dir / "timeline.png"}
     results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}

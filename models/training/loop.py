@@ -36,6 +36,7 @@ def train(
     config: dict[str, Any],
     workers: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    after_tick: Callable[[int], None] = lambda tick: None,
 ) -> float:
     """Trains from `state` to the end of the run, or until `stop`.
 
@@ -50,6 +51,7 @@ def train(
         config: Saved with each snapshot.
         workers: Processes that read images.
         stop: Asked after each step.
+        after_tick: Called with the number of each tick when it is over.
 
     Returns:
         Real images per second of wall time, pictures and snapshots included.
@@ -79,6 +81,7 @@ def train(
                 write_fakes(run_dir, state, data, options)
             if tick % options.snap == 0 and state.cur_nimg < total_nimg:
                 save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
+            after_tick(tick)
             tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
     state.stats.read()  # a loss that is not finite must not reach a snapshot
     save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
