@@ -33,6 +33,7 @@ from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 from gankern.ops.upsample_add import upsample_add
 from gankern.ops.winograd import winograd
+from gankern.ops.winograd_strided import winograd_strided
 
 SHAPE = (2, 8, 9, 7)
 
@@ -116,6 +117,11 @@ def _run_winograd(x: torch.Tensor, backend: str) -> torch.Tensor:
     return winograd(x, w, backend=backend)
 
 
+def _run_winograd_strided(x: torch.Tensor, backend: str) -> torch.Tensor:
+    w = torch.linspace(-1, 1, 5 * x.shape[1] * 9).sin().reshape(5, x.shape[1], 3, 3).to(x)
+    return winograd_strided(x, w, backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "attention": _run_attention,
     "bias_act": _run_bias_act,
@@ -133,6 +139,7 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "upfirdn2d": _run_upfirdn2d,
     "upsample_add": _run_upsample_add,
     "winograd": _run_winograd,
+    "winograd_strided": _run_winograd_strided,
 }
 
 
