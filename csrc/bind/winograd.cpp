@@ -98,8 +98,7 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
   p.scale = pointer(scale), p.dy_scale = pointer(dy_scale);
   using namespace cpu;
   const WinogradGradientUnits units(p);
-  Tensor partial = torch::stable::new_empty(dw, {units.count() * units.size()});
-  p.partial = static_cast<float*>(partial.mutable_data_ptr());
+  p.partial = kept_memory(units.count() * units.size());
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
   torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_weight_gradient, p, begin, end);

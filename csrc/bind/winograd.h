@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "../cpu/kept_memory.h"
 #include "../math/winograd.h"
 #include "tensor.h"
 
@@ -34,6 +35,12 @@ inline std::optional<Tensor> small(const std::optional<Tensor>& t, const char* n
 
 inline const float* pointer(const std::optional<Tensor>& t) {
   return t.has_value() ? static_cast<const float*>(t->const_data_ptr()) : nullptr;
+}
+
+// Memory of the calling thread, for what one call needs and no other.
+inline float* kept_memory(int64_t floats) {
+  static thread_local cpu::KeptMemory memory;
+  return memory.of(floats);
 }
 
 inline int64_t columns_of(int64_t o) {

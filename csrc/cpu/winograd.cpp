@@ -213,7 +213,7 @@ void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t beg
 }
 
 void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
-  unpack_gradients<Transform>(WinogradGradientUnits(p), p.partial, p.dw, p.x.c, p.dy.c, begin, end);
+  unpack_gradients<Transform>(WinogradGradientUnits(p), p.partial, p.dw, p.dy.c, p.x.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

@@ -1,9 +1,7 @@
 // Memory of the transform domain, and its distances.
 #pragma once
 
-#include <memory>
-#include <new>
-
+#include "kept_memory.h"
 #include "vector.h"
 
 namespace gankern::cpu::GANKERN_SIMD {
@@ -15,21 +13,10 @@ inline int64_t rounded_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Memory of this thread, kept for its next call: fresh pages cost more than the work on them.
+// Memory of this thread.
 inline float* workspace(int64_t floats) {
-  constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(float* p) const { ::operator delete(p, kLine); }
-  };
-  static thread_local std::unique_ptr<float, Free> memory;
-  static thread_local int64_t size = 0;
-  if (size < floats) {
-    size = 0;
-    memory.reset();
-    memory.reset(static_cast<float*>(::operator new(floats * sizeof(float), kLine)));
-    size = floats;
-  }
-  return memory.get();
+  static thread_local KeptMemory memory;
+  return memory.of(floats);
 }
 
 // Calls body.template operator()<T>() for the storage type.

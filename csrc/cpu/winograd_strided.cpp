@@ -56,12 +56,14 @@ void convolve(const WinogradStridedConv2dParams& p, const WinogradStridedBlock& 
 template <typename T>
 void sum_gradient(const WinogradStridedWeightGradientParams& p, const WinogradGradientUnits& units,
                   const WinogradStridedBlocks& blocks, int64_t unit) {
-  float* sums = p.partial + unit * units.size();
   const int64_t chunk = unit % units.per_group, group = unit / units.per_group;
   const int64_t i = chunk / units.o_chunks * units.inputs, o = chunk % units.o_chunks * units.outputs;
   const StridedSide large{p.large, p.tiles.pad_y, p.tiles.pad_x, p.large_scale};
   const StridedSide small{p.small, 0, 0, p.small_scale};
   const int64_t first = blocks.count() * group / units.groups, last = blocks.count() * (group + 1) / units.groups;
+  const bool alone = units.groups == 1;
+  static thread_local KeptMemory own;
+  float* sums = alone ? own.of(units.size()) : p.partial + unit * units.size();
   for (int64_t b = first; b < last; ++b) {
     StridedLines v(blocks[b], false, units.inputs, units.inputs), d(blocks[b], false, units.outputs, kBlockColumns);
     v.data = workspace(v.floats() + d.floats());
@@ -75,6 +77,9 @@ void sum_gradient(const WinogradStridedWeightGradientParams& p, const WinogradGr
         multiply({v.matrix(k), 1, units.inputs, right, c + column, units.outputs, v.rows(k), b > first}, units.inputs);
       }
     }
+  }
+  for (int64_t c = 0; alone && c < std::min(units.inputs, p.large.c - i); ++c) {
+    unpack_gradient<Transform>(units, sums, chunk, c, p.dw, p.small.c, p.large.c);
   }
 }
 
@@ -109,7 +114,7 @@ void winograd_strided_weight_gradient(const WinogradStridedWeightGradientParams&
 
 void winograd_strided_weight_gradient_sum(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
   const WinogradGradientUnits units(p.large.c, p.small.c, WinogradStridedBlocks(p).count());
-  unpack_gradients<Transform>(units, p.partial, p.dw, p.large.c, p.small.c, begin, end);
+  unpack_gradients<Transform>(units, p.partial, p.dw, p.small.c, p.large.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

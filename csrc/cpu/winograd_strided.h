@@ -9,8 +9,8 @@
 // winograd_strided_weight: columns of kWinogradColumns output channels [begin, end).
 // winograd_strided_conv2d: units [begin, end), each one of WinogradStridedBlocks and one of `splits` parts of the
 //   output channels, blocks times splits in all.
-// winograd_strided_weight_gradient: units [begin, end) of WinogradGradientUnits into `partial`; _sum: channels
-//   of the large image.
+// winograd_strided_weight_gradient: units [begin, end) of WinogradGradientUnits, into `partial` where
+//   there are several groups, else into dw; _sum: channels of the large image.
 GANKERN_DECLARE_PER_LEVEL(
     void winograd_strided_weight(const WinogradStridedWeightParams& p, int64_t begin, int64_t end);
     void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
@@ -36,8 +36,8 @@ class WinogradStridedBlocks {
   // Many channels: enough tiles to use each weight often, for it comes from far. Few: inputs and results of the
   // products stay in the second-level cache, for there is little work on each.
   explicit WinogradStridedBlocks(const WinogradStridedConv2dParams& p)
-      : WinogradStridedBlocks(p.tiles, std::clamp<int64_t>(p.x.c / 8, 12, 32)) {}
-  explicit WinogradStridedBlocks(const WinogradStridedWeightGradientParams& p) : WinogradStridedBlocks(p.tiles, 24) {}
+      : WinogradStridedBlocks(p.tiles, std::clamp<int64_t>(p.x.c / 8, 16, 32)) {}
+  explicit WinogradStridedBlocks(const WinogradStridedWeightGradientParams& p) : WinogradStridedBlocks(p.tiles, 48) {}
 
   int64_t count() const { return parts_n_ * parts_y_ * parts_x_; }
 

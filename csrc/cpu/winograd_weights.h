@@ -35,31 +35,43 @@ void pack_weights(float* u_all, int64_t o_all, int64_t i_all, int64_t begin, int
   }
 }
 
-// Adds up the units' sums of input channels [begin, end), and transforms them back into dw [outputs, inputs, 3, 3].
+// Input channel `i` of a chunk whose first group's sums are `sums`: adds up the groups and transforms back, into
+// dw [o, i, 3, 3] of all channels.
 template <typename Transform>
-void unpack_gradients(const WinogradGradientUnits& units, const float* partial, float* dw, int64_t inputs,
-                      int64_t outputs, int64_t begin, int64_t end) {
+void unpack_gradient(const WinogradGradientUnits& units, const float* sums, int64_t chunk, int64_t i, float* dw,
+                     int64_t o_all, int64_t i_all) {
   using V = Vec<float>;
   using R = decltype(V::v);
-  const int64_t row = units.outputs, position = units.inputs * row, group = units.per_group * units.size();
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t o = 0; o < outputs; o += V::size) {
-      const float* from =
-          partial + (i / units.inputs * units.o_chunks + o / row) * units.size() + i % units.inputs * row + o % row;
-      R sum[36], half[18], w[9];
-      for (int k = 0; k < 36; ++k) sum[k] = V::load(from + k * position).v;
-      for (int64_t g = 1; g < units.groups; ++g) {
-        for (int k = 0; k < 36; ++k) sum[k] = sum[k] + V::load(from + g * group + k * position).v;
-      }
+  const int64_t position = units.inputs * units.outputs, group = units.per_group * units.size();
+  const int64_t first = chunk % units.o_chunks * units.outputs, outputs = std::min(units.outputs, o_all - first);
+  i += chunk / units.o_chunks * units.inputs;
+  for (int64_t o = 0; o < outputs; o += V::size) {
+    const float* from = sums + i % units.inputs * units.outputs + o;
+    R sum[36], half[18], w[9];
+    for (int k = 0; k < 36; ++k) sum[k] = V::load(from + k * position).v;
+    for (int64_t g = 1; g < units.groups; ++g) {
+      for (int k = 0; k < 36; ++k) sum[k] = sum[k] + V::load(from + g * group + k * position).v;
+    }
 #pragma GCC unroll 6
-      for (int j = 0; j < 6; ++j) Transform::template weight_transposed<6, 6>(sum + j, half + j);
+    for (int j = 0; j < 6; ++j) Transform::template weight_transposed<6, 6>(sum + j, half + j);
 #pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) Transform::template weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
-      for (int k = 0; k < 9; ++k) {
-        for (int64_t c = 0; c < std::min<int64_t>(V::size, outputs - o); ++c) {
-          dw[((o + c) * inputs + i) * 9 + k] = w[k][c];
-        }
+    for (int j = 0; j < 3; ++j) Transform::template weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
+    for (int k = 0; k < 9; ++k) {
+      for (int64_t c = 0; c < std::min<int64_t>(V::size, outputs - o); ++c) {
+        dw[((first + o + c) * i_all + i) * 9 + k] = w[k][c];
       }
+    }
+  }
+}
+
+// The same for all chunks' input channels [begin, end).
+template <typename Transform>
+void unpack_gradients(const WinogradGradientUnits& units, const float* partial, float* dw, int64_t o_all, int64_t i_all,
+                      int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t column = 0; column < units.o_chunks; ++column) {
+      const int64_t chunk = i / units.inputs * units.o_chunks + column;
+      unpack_gradient<Transform>(units, partial + chunk * units.size(), chunk, i % units.inputs, dw, o_all, i_all);
     }
   }
 }
