@@ -15,6 +15,12 @@ import torch
 LEAST_CHANNELS = {"convolution": 32, "weight_gradient": 16}
 LEAST_TILES = {"convolution": 12, "weight_gradient": 8}
 
+# The same at stride 2, on one thread of an AVX-512 processor. Weights of more than LARGE numbers come from memory each
+# time: they need twice the tiles.
+LEAST_STRIDED_CHANNELS = 32
+LEAST_STRIDED_TILES = {"convolution": 16, "weight_gradient": 8}
+LARGE_STRIDED_WEIGHTS = 128 * 128
+
 Sizes = Sequence[int]
 
 
@@ -36,6 +42,10 @@ def convolution(
             and list(output_padding) == [0, 0]
         ):
             return _winograd(x, w, padding, transposed)
+        if _is_strided(stride, padding, dilation, groups) and _pays_strided(
+            "convolution", x.dtype, w.shape, x.shape if transposed else _small_shape(x.shape, padding)
+        ):
+            return _winograd_strided(x, w, padding, transposed, output_padding)
         if x.dtype != torch.float32 and _lacks(x.dtype):
             sizes = (stride, padding, dilation, transposed, output_padding, groups)
             return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
@@ -59,6 +69,9 @@ def weight_gradient(
         if _pays("weight_gradient", x, shape, padding, False) and _is_plain(stride, padding, dilation, groups):
             dw = torch.ops.gankern.winograd_weight_gradient(x, dy, *padding, None, None)
             return dw.to(dtype).contiguous(memory_format=memory_format)
+        if _is_strided(stride, padding, dilation, groups) and _pays_strided("weight_gradient", dtype, shape, dy.shape):
+            dw = torch.ops.gankern.winograd_strided_weight_gradient(x, dy, *padding, None, None)
+            return dw.to(dtype).contiguous(memory_format=memory_format)
         if dtype != torch.float32 and _lacks(dtype):
             x, dy = x.float(), dy.float()
         if x.dtype == torch.float32:
@@ -80,9 +93,40 @@ def _winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool
     return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *tail)
 
 
+def _winograd_strided(
+    x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, output_padding: Sizes
+) -> torch.Tensor:
+    is_last = _format(x) == torch.channels_last or _format(w) == torch.channels_last
+    x = x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
+    return torch.ops.gankern.winograd_strided(x, w, *padding, transposed, *output_padding)
+
+
 def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
     """Whether Winograd's algorithm covers a convolution with a 3x3 kernel."""
     return list(stride) == [1, 1] and list(dilation) == [1, 1] and groups == 1 and max(padding) <= 2
+
+
+def _is_strided(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
+    """Whether Winograd's algorithm at stride 2 covers a convolution, or a transposed one, with a 3x3 kernel."""
+    return list(stride) == [2, 2] and list(dilation) == [1, 1] and groups == 1 and max(padding) <= 2
+
+
+def _small_shape(shape: Sizes, padding: Sizes) -> Sizes:
+    """Of the result of a convolution at stride 2."""
+    return [*shape[:2], *((size + 2 * p - 3) // 2 + 1 for size, p in zip(shape[2:], padding, strict=True))]
+
+
+def _pays_strided(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
+    """Whether Winograd's algorithm at stride 2 is the faster one; `small` is the image at half the resolution."""
+    if min(shape[0], shape[1]) < LEAST_STRIDED_CHANNELS or tuple(shape[2:]) != (3, 3):
+        return False
+    # Instructions for 16 bits multiply twice as fast as those for float32: more than is saved.
+    if (dtype != torch.float32 and not _lacks(dtype)) or not _is_built():
+        return False
+    n, _, h, w = small
+    tiles = n * ((h + 3) // 4) * ((w + 3) // 4)
+    least = LEAST_STRIDED_TILES[what] * (2 if shape[0] * shape[1] > LARGE_STRIDED_WEIGHTS else 1)
+    return tiles >= least and 5 * n * h * w > 64 * tiles  # few of the tiles' pixels are outside
 
 
 def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: bool) -> bool:
