@@ -26,6 +26,7 @@ from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 from gankern.ops.upsample_add import upsample_add
 from gankern.ops.winograd import winograd
+from gankern.ops.winograd_strided import winograd_strided
 
 __version__ = "0.1.0"
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "use_backend",
     "wgan_gp_penalty",
     "winograd",
+    "winograd_strided",
 ]
 
 _dispatch._find_backends()

@@ -1,32 +1,21 @@
 """Which routine computes a convolution: gankern's Winograd kernels, or oneDNN's and cuDNN's behind PyTorch.
 
-Below the derivatives: `gankern.ops.conv2d` has those.
+Below the derivatives: `gankern.ops.conv2d` and `styled_conv2d` have those.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import threading
 from collections.abc import Sequence
 from functools import cache
 
 import torch
 
-# Measured on one thread of an AVX2 processor: below these, transforming weights and tiles costs more than the
-# multiplications that are saved.
-LEAST_CHANNELS = {"convolution": 32, "weight_gradient": 16}
-LEAST_TILES = {"convolution": 12, "weight_gradient": 8}
+from gankern import convolution_table as table
+from gankern.transformed_weights import MOST_TILES, transformed
 
-# Transformed weights are kept for as many bytes, where each is used in as few tiles as this at most.
-MOST_KEPT = int(os.environ.get("GANKERN_KEPT_WEIGHTS_MB", "1024")) << 20
-MOST_USES = 512
-
-_kept: dict[tuple, torch.Tensor] = {}
-_keeping = threading.Lock()
+PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
 
 Sizes = Sequence[int]
-PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
 
 
 def convolution(
@@ -40,18 +29,32 @@ def convolution(
     groups: int,
 ) -> torch.Tensor:
     """aten::convolution without bias."""
-    if x.device.type == "cpu":
-        if (
-            _is_built()
-            and _pays("convolution", x, w.shape, padding, transposed)
-            and _is_plain(stride, padding, dilation, groups)
-            and list(output_padding) == [0, 0]
-        ):
-            return winograd(x, w, padding, transposed)
-        if x.dtype != torch.float32 and _lacks(x.dtype):
-            sizes = (stride, padding, dilation, transposed, output_padding, groups)
-            return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
-    return torch.ops.aten.convolution(x, w, None, stride, padding, dilation, transposed, output_padding, groups)
+    if x.device.type == "cpu" and _covers(w.shape, stride, padding, dilation, groups):
+        strided = list(stride) == [2, 2]
+        what = ("transposed" if transposed else "strided") if strided else "convolution"
+        if (strided or list(output_padding) == [0, 0]) and _is_built():
+            if _pays(what, x.dtype, w.shape, _small(x.shape, strided, padding, transposed)):
+                if strided:
+                    return winograd_strided(x, w, padding, transposed, output_padding)
+                return winograd(x, w, padding, transposed)
+    return torch_convolution(x, w, stride, padding, dilation, transposed, output_padding, groups)
+
+
+def torch_convolution(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+) -> torch.Tensor:
+    """The same by torch; in float32 where the processor lacks instructions for a 16-bit type."""
+    sizes = (stride, padding, dilation, transposed, output_padding, groups)
+    if x.device.type == "cpu" and x.dtype in LACKING:
+        return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
+    return torch.ops.aten.convolution(x, w, None, *sizes)
 
 
 def weight_gradient(
@@ -65,17 +68,32 @@ def weight_gradient(
     channels_last: bool,
 ) -> torch.Tensor:
     """The derivative of sum(dy * convolution(x, w)) with respect to w, of a shape and in a memory format."""
+    if x.device.type == "cpu" and _covers(shape, stride, padding, dilation, groups) and _is_built():
+        strided = list(stride) == [2, 2]
+        what = "strided weight gradient" if strided else "weight gradient"
+        if _pays(what, x.dtype, shape, [dy.shape[0], *dy.shape[2:]]):
+            ops = torch.ops.gankern
+            gradient = ops.winograd_strided_weight_gradient if strided else ops.winograd_weight_gradient
+            memory_format = torch.channels_last if channels_last else torch.contiguous_format
+            return gradient(x, dy, *padding, None, None).to(x.dtype).contiguous(memory_format=memory_format)
+    return torch_weight_gradient(x, dy, shape, stride, padding, dilation, groups, channels_last)
+
+
+def torch_weight_gradient(
+    x: torch.Tensor,
+    dy: torch.Tensor,
+    shape: Sizes,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+    channels_last: bool,
+) -> torch.Tensor:
+    """The same by torch, in the type and memory format in which it is fastest."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     dtype = x.dtype
     if x.device.type == "cpu":
-        if (
-            _is_built()
-            and _pays("weight_gradient", x, shape, padding, False)
-            and _is_plain(stride, padding, dilation, groups)
-        ):
-            dw = torch.ops.gankern.winograd_weight_gradient(x, dy, *padding, None, None)
-            return dw.to(dtype).contiguous(memory_format=memory_format)
-        if dtype != torch.float32 and _lacks(dtype):
+        if dtype in LACKING:
             x, dy = x.float(), dy.float()
         if x.dtype == torch.float32:
             # In channels_last oneDNN takes 1.3 to 4.7 times as long as in NCHW (AVX2); the copies take less than that.
@@ -98,14 +116,16 @@ def folds_filter(x: torch.Tensor, w: torch.Tensor, taps: int) -> bool:
 
 def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
     """Whether Winograd's algorithm, where it is built, is the fastest for conv2d(x, w) at stride 1, w of this shape."""
-    return max(padding) <= 2 and _pays("convolution", x, shape, padding, False)
+    return _covers(shape, [1, 1], padding, [1, 1], 1) and _pays(
+        "convolution", x.dtype, shape, _small(x.shape, False, padding, False)
+    )
 
 
 def transpose(dy: torch.Tensor, w: torch.Tensor, padding: Sizes) -> torch.Tensor:
     """The input gradient of a 3x3 convolution at stride 1; w is rounded to the dtype of dy only where it must be."""
-    if _pays("convolution", dy, w.shape, padding, True):
+    if _pays("convolution", dy.dtype, w.shape, _small(dy.shape, False, padding, True)):
         return winograd(dy, w, padding, True)
-    return convolution(dy, w.to(dy.dtype), [1, 1], padding, [1, 1], True, [0, 0], 1)
+    return torch_convolution(dy, w.to(dy.dtype), [1, 1], padding, [1, 1], True, [0, 0], 1)
 
 
 def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, layer: tuple = PLAIN) -> torch.Tensor:
@@ -119,52 +139,50 @@ def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool,
         padding: [y, x].
         layer: scale, out_scale, noise, strength, b, act, alpha, gain and clamp of `winograd_conv2d`.
     """
-    is_last = _format(x) == torch.channels_last or _format(w) == torch.channels_last
-    x = x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
+    x = _dense(x, w)
+    count = _tiles(_small(x.shape, False, padding, transposed))
+    u = transformed(w, transposed, False) if count <= MOST_TILES else torch.ops.gankern.winograd_weight(w, transposed)
     py, px = (2 - p for p in padding) if transposed else padding
-    u = transformed(w, transposed, tiles(x, [2 * py - 2, 2 * px - 2]))
     return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *layer)
 
 
-def transformed(w: torch.Tensor, transposed: bool, uses: int) -> torch.Tensor:
-    """What `winograd_weight` makes of weights, kept for the next time that the same numbers come.
-
-    Kept by content: whatever changes a weight, an optimiser, `.data`, NumPy or another process, it is transformed anew.
-    To find out takes a tenth of a transform.
-
-    Args:
-        w, transposed: Of `winograd_weight`.
-        uses: Tiles that are multiplied with each weight; with many of them the transform costs next to nothing.
-    """
-    if uses > MOST_USES:
-        return torch.ops.gankern.winograd_weight(w, transposed)
-    from gankern._host import fingerprint
-
-    w = w.contiguous()
-    key = (fingerprint(w.data_ptr(), w.nbytes), w.shape, w.dtype, transposed)
-    u = _kept.get(key)
-    if u is None:
-        u = torch.ops.gankern.winograd_weight(w, transposed)
-        with _keeping:
-            while _kept and sum(t.nbytes for t in _kept.values()) + u.nbytes > MOST_KEPT:
-                # Any, but not the oldest: training goes round, and what is oldest comes next.
-                del _kept[random.choice(list(_kept))]
-            _kept[key] = u
-    return u
+def winograd_strided(
+    x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, output_padding: Sizes = (0, 0)
+) -> torch.Tensor:
+    """A 3x3 convolution at stride 2 in Winograd's algorithm, or its transpose; arguments as in `winograd`."""
+    x = _dense(x, w)
+    if _tiles(_small(x.shape, True, padding, transposed)) > MOST_TILES:
+        return torch.ops.gankern.winograd_strided(x, w, *padding, transposed, *output_padding)
+    u, o = transformed(w, transposed, True), w.shape[1 if transposed else 0]
+    return torch.ops.gankern.winograd_strided_conv2d(x, u, o, *padding, transposed, *output_padding, None, None)
 
 
-def tiles(x: torch.Tensor, grow: Sizes) -> int:
-    """Into how many tiles of 4x4 pixels Winograd's algorithm cuts a result that is so much larger than x."""
-    return x.shape[0] * ((x.shape[2] + grow[0] + 3) // 4) * ((x.shape[3] + grow[1] + 3) // 4)
+def _covers(shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
+    """Whether Winograd's algorithm covers a convolution, or a transposed one, with weights of this shape."""
+    if tuple(shape[2:]) != (3, 3) or groups != 1 or max(padding) > 2 or list(dilation) != [1, 1]:
+        return False
+    return list(stride) in ([1, 1], [2, 2])
 
 
-def _is_plain(stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:
-    """Whether Winograd's algorithm covers a convolution with a 3x3 kernel."""
-    return list(stride) == [1, 1] and list(dilation) == [1, 1] and groups == 1 and max(padding) <= 2
+def _small(shape: Sizes, strided: bool, padding: Sizes, transposed: bool) -> list[int]:
+    """[N, H, W] of the result, or at stride 2 of the smaller one of image and result."""
+    if not strided:
+        grow = [2 - 2 * p if transposed else 2 * p - 2 for p in padding]
+    elif transposed:
+        grow = [0, 0]
+    else:
+        return [shape[0], *((size + 2 * p - 1) // 2 for size, p in zip(shape[2:], padding, strict=True))]
+    return [shape[0], *(size + g for size, g in zip(shape[2:], grow, strict=True))]
 
 
-def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: bool) -> bool:
-    """Whether Winograd's algorithm is the faster one for a 3x3 kernel; tiles are 4x4 pixels of the result.
+def _tiles(small: Sizes) -> int:
+    """Into how many tiles of 4x4 pixels it is cut."""
+    n, h, w = small
+    return n * ((h + 3) // 4) * ((w + 3) // 4)
+
+
+def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
+    """Whether Winograd's algorithm is the faster one, by the table and by how much of the tiles lies in the image.
 
     Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate.
     """
@@ -173,18 +191,12 @@ def _pays(what: str, x: torch.Tensor, shape: Sizes, padding: Sizes, transposed: 
         or not torch.is_deterministic_algorithms_warn_only_enabled()
     ):
         return False
-    if min(shape[0], shape[1]) < LEAST_CHANNELS[what] or tuple(shape[2:]) != (3, 3):
+    n, h, w = small
+    if min(n, h, w) < 1:
         return False
-    if x.dtype == torch.float64:
-        return False
-    grow = [2 - 2 * p if transposed else 2 * p - 2 for p in padding]
-    n, h, w = x.shape[0], x.shape[2] + grow[0], x.shape[3] + grow[1]
-    count = tiles(x, grow)
-    return (
-        min(h, w) >= 4
-        and count >= LEAST_TILES[what]
-        and 5 * n * h * w > 32 * count  # few of the tiles' pixels are outside
-    )
+    tiles = _tiles(small)
+    speedup = table.speedup(what, torch.float32 if dtype in LACKING else dtype, min(shape[0], shape[1]), tiles)
+    return speedup * n * h * w > 16 * tiles
 
 
 @cache
@@ -192,11 +204,23 @@ def _is_built() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("gankern::winograd_conv2d", "CPU")
 
 
-def _lacks(dtype: torch.dtype) -> bool:
-    """Whether this processor has no instructions for a 16-bit type: oneDNN then takes many times float32's time."""
-    if dtype == torch.bfloat16:
-        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()
+def _lacking() -> set[torch.dtype]:
+    """16-bit types for which this processor has no instructions: oneDNN then takes many times float32's time."""
+    mkldnn = torch.ops.mkldnn
+    has = {
+        torch.bfloat16: mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: mkldnn._is_mkldnn_fp16_supported,
+    }
+    return {dtype for dtype, is_supported in has.items() if not is_supported()}
+
+
+LACKING = _lacking()
+
+
+def _dense(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """x in channels_last, if it or w is, else in NCHW."""
+    is_last = torch.channels_last in (_format(x), _format(w))
+    return x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
 
 
 def _format(t: torch.Tensor) -> torch.memory_format:

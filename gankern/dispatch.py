@@ -37,6 +37,7 @@ ORDER: dict[str, dict[str, tuple[str, ...]]] = {
     "upfirdn2d": {"cpu": ("native", "eager"), "cuda": ("native", "triton", "eager")},
     "upsample_add": {"cpu": ("native", "eager"), "cuda": ("triton", "eager")},
     "winograd": {"cpu": ("native", "eager"), "cuda": ("eager",)},
+    "winograd_strided": {"cpu": ("native", "eager"), "cuda": ("eager",)},
 }
 OPS = tuple(ORDER)
 

@@ -16,7 +16,7 @@ import numpy
 import torch
 
 import gankern
-from gankern import dispatch
+from gankern import convolution_table, dispatch, tune
 from gankern.ops.attention import self_attention2d
 from gankern.ops.bias_act import bias_act
 from gankern.ops.conditional_batch_norm import conditional_batch_norm
@@ -33,6 +33,7 @@ from gankern.ops.styled_bias_act import styled_bias_act
 from gankern.ops.upfirdn2d import setup_filter, upfirdn2d
 from gankern.ops.upsample_add import upsample_add
 from gankern.ops.winograd import winograd
+from gankern.ops.winograd_strided import winograd_strided
 
 SHAPE = (2, 8, 9, 7)
 
@@ -116,6 +117,11 @@ def _run_winograd(x: torch.Tensor, backend: str) -> torch.Tensor:
     return winograd(x, w, backend=backend)
 
 
+def _run_winograd_strided(x: torch.Tensor, backend: str) -> torch.Tensor:
+    w = torch.linspace(-1, 1, 5 * x.shape[1] * 9).sin().reshape(5, x.shape[1], 3, 3).to(x)
+    return winograd_strided(x, w, backend=backend)
+
+
 RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "attention": _run_attention,
     "bias_act": _run_bias_act,
@@ -133,6 +139,7 @@ RUNS: dict[str, Callable[[torch.Tensor, str], torch.Tensor]] = {
     "upfirdn2d": _run_upfirdn2d,
     "upsample_add": _run_upsample_add,
     "winograd": _run_winograd,
+    "winograd_strided": _run_winograd_strided,
 }
 
 
@@ -140,17 +147,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints what is installed and what runs; returns 0 unless something that is present is broken.
 
     Args:
-        argv: Of the command line: `--json` prints one JSON object instead of the table.
+        argv: Of the command line: `--json` prints one JSON object instead of the table; `--tune` measures which
+            convolutions are faster by Winograd's algorithm on this machine, keeps that for later, and prints nothing
+            else.
     """
     parser = argparse.ArgumentParser(prog="python -m gankern.doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--tune", action="store_true", help="measure this machine's convolutions (a minute)")
     options = parser.parse_args(argv)
+    if options.tune:
+        return _tune()
     report: dict[str, Any] = {"versions": versions(), "backends": backends()}
     if options.json:
         print(json.dumps(report, indent=2))
     else:
         print(_table(report))
     return int(any(row["status"] == "broken" for row in report["backends"]))
+
+
+def _tune() -> int:
+    """Measures the machine's table of convolutions and writes it; 1 where there are no kernels to choose from."""
+    reason = dispatch.why_not("winograd", "native", "cpu")
+    if reason is not None:
+        print(f"--tune: there is nothing to choose from: {reason}", file=sys.stderr)
+        return 1
+    about = {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), **versions()}
+    speedups = tune.measure()
+    path = convolution_table.save(speedups, about)
+    faster = sum(value > 1 for value in speedups.values())
+    print(f"{faster} of {len(speedups)} classes of convolutions go through Winograd's algorithm; written to {path}")
+    return 0
 
 
 def versions() -> dict[str, Any]:

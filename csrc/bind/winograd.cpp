@@ -1,46 +1,12 @@
 // winograd: Tensor -> parameters. There are kernels for the CPU only.
 #ifndef USE_CUDA
+#include "winograd.h"
+
 #include "../cpu/winograd.h"
-
-#include <optional>
-
-#include "tensor.h"
 
 namespace gankern::bind {
 
 namespace {
-
-Tensor dense(const Tensor& x, MemoryFormat format) {
-  STD_TORCH_CHECK(x.dim() == 4, "gankern.winograd: images must have 4 dimensions [N, C, H, W], got ", x.dim());
-  STD_TORCH_CHECK(x.scalar_type() != ScalarType::Double, "gankern.winograd: images must not be float64");
-  return torch::stable::contiguous(x, format);
-}
-
-WinogradImages images(const Tensor& x, MemoryFormat format) {
-  return {dtype_of(x, "winograd", "x"),
-          const_cast<void*>(x.const_data_ptr()),
-          x.size(0),
-          x.size(1),
-          x.size(2),
-          x.size(3),
-          format == MemoryFormat::ChannelsLast};
-}
-
-// A small float32 tensor, dense, with so many elements.
-std::optional<Tensor> small(const std::optional<Tensor>& t, const char* name, int64_t elements) {
-  if (!t.has_value()) return t;
-  STD_TORCH_CHECK(t->numel() == elements, "gankern.winograd: ", name, " must have ", elements, " elements, got ",
-                  t->numel());
-  return torch::stable::contiguous(torch::stable::to(*t, ScalarType::Float));
-}
-
-const float* pointer(const std::optional<Tensor>& t) {
-  return t.has_value() ? static_cast<const float*>(t->const_data_ptr()) : nullptr;
-}
-
-int64_t columns_of(int64_t o) {
-  return (o + kWinogradColumns - 1) / kWinogradColumns;
-}
 
 WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py, int64_t px) {
   STD_TORCH_CHECK(py >= 0 && py <= 2 && px >= 0 && px <= 2, "gankern.winograd: padding must be in [0, 2], got [", py,
@@ -48,14 +14,6 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
   STD_TORCH_CHECK(out_h >= 1 && out_w >= 1, "gankern.winograd: x must be at least 3x3 with its padding, got ",
                   x.size(2), "x", x.size(3));
   return {x.size(0), out_h, out_w, py, px};
-}
-
-// Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.
-int64_t equal_shares(int64_t blocks, int64_t columns) {
-  const int64_t threads = torch::stable::get_num_threads();
-  int64_t splits = 1;
-  while (splits < columns && blocks * splits % threads != 0 && blocks * splits < 4 * threads) ++splits;
-  return splits;
 }
 
 }  // namespace
@@ -140,8 +98,7 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
   p.scale = pointer(scale), p.dy_scale = pointer(dy_scale);
   using namespace cpu;
   const WinogradGradientUnits units(p);
-  Tensor partial = torch::stable::new_empty(dw, {units.count() * units.size()});
-  p.partial = static_cast<float*>(partial.mutable_data_ptr());
+  p.partial = kept_memory(units.count() * units.size());
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
   torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_weight_gradient, p, begin, end);

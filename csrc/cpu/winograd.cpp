@@ -1,10 +1,9 @@
 #include "winograd.h"
 
-#include <memory>
-#include <new>
-
 #include "winograd_gemm.h"
+#include "winograd_memory.h"
 #include "winograd_tiles.h"
+#include "winograd_weights.h"
 
 namespace gankern::cpu::GANKERN_SIMD {
 
@@ -12,42 +11,16 @@ namespace {
 
 constexpr int64_t kPositions = kWinogradPositions;
 
-// Distances of exact powers of two would map all 36 positions to the same lines of the cache.
-constexpr int64_t kSkew = 16;
-
-int64_t rounded_up(int64_t n, int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
-}
-
-// Memory of this thread, kept for its next call: fresh pages cost more than the work on them.
-float* workspace(int64_t floats) {
-  constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(float* p) const { ::operator delete(p, kLine); }
-  };
-  static thread_local std::unique_ptr<float, Free> memory;
-  static thread_local int64_t size = 0;
-  if (size < floats) {
-    size = 0;
-    memory.reset();
-    memory.reset(static_cast<float*>(::operator new(floats * sizeof(float), kLine)));
-    size = floats;
+struct Transform {
+  template <int from, int to, typename V>
+  GANKERN_HD static void weight(const V* w, V* u) {
+    winograd::weight<from, to>(w, u);
   }
-  return memory.get();
-}
-
-// Calls body.template operator()<T>() for the storage type.
-template <typename Body>
-void for_type(DType dtype, const Body& body) {
-  switch (dtype) {
-    case DType::bf16:
-      return body.template operator()<bfloat16>();
-    case DType::f16:
-      return body.template operator()<float16>();
-    default:
-      return body.template operator()<float>();
+  template <int from, int to, typename V>
+  GANKERN_HD static void weight_transposed(const V* u, V* w) {
+    winograd::weight_transposed<from, to>(u, w);
   }
-}
+};
 
 // What follows the convolution, on a strip [4, kStripColumns, lanes] of results.
 class Tail {
@@ -209,28 +182,9 @@ class Gradient {
 }  // namespace
 
 void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
-  using V = decltype(Lanes::v);
-  for (int64_t o = begin * kWinogradColumns; o < end * kWinogradColumns; o += kBlockColumns) {
-    float* u = p.u + o * kPositions * p.i;
-    const int64_t outputs = std::clamp<int64_t>(p.o - o, 0, kBlockColumns);
-    alignas(64) float w[9][kBlockColumns] = {};
-    for (int64_t i = 0; i < p.i; ++i) {
-      for (int64_t c = 0; c < outputs; ++c) {
-        const float* from = p.w + 9 * (p.transposed ? i * p.o + o + c : (o + c) * p.i + i);
-        for (int k = 0; k < 9; ++k) w[k][c] = from[p.transposed ? 8 - k : k];
-      }
-      for (int c = 0; c < kBlockColumns; c += kLanes) {
-        V g[9], half[18], product[36];
-        for (int k = 0; k < 9; ++k) g[k] = Lanes::load(&w[k][c]).v;
-#pragma GCC unroll 3
-        for (int j = 0; j < 3; ++j) winograd::weight<3, 3>(g + j, half + j);
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) winograd::weight<1, 1>(half + 3 * j, product + 6 * j);
-#pragma GCC unroll 36
-        for (int k = 0; k < 36; ++k) Lanes{product[k]}.store(u + (k * p.i + i) * kBlockColumns + c);
-      }
-    }
-  }
+  pack_weights<Transform>(p.u, p.o, p.i, begin, end, [&](int64_t o, int64_t i, int k) {
+    return p.transposed ? p.w[9 * (i * p.o + o) + 8 - k] : p.w[9 * (o * p.i + i) + k];
+  });
 }
 
 int64_t winograd_conv2d_blocks(const WinogradConv2dParams& p) {
@@ -259,29 +213,7 @@ void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t beg
 }
 
 void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
-  using V = decltype(Lanes::v);
-  const WinogradGradientUnits units(p);
-  const int64_t outputs = units.outputs, position = units.inputs * outputs, group = units.per_group * units.size();
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t o = 0; o < p.dy.c; o += kLanes) {
-      const float* from = p.partial + (i / units.inputs * units.o_chunks + o / outputs) * units.size() +
-                          i % units.inputs * outputs + o % outputs;
-      V sum[36], half[18], w[9];
-      for (int k = 0; k < 36; ++k) sum[k] = Lanes::load(from + k * position).v;
-      for (int64_t g = 1; g < units.groups; ++g) {
-        for (int k = 0; k < 36; ++k) sum[k] += Lanes::load(from + g * group + k * position).v;
-      }
-#pragma GCC unroll 6
-      for (int j = 0; j < 6; ++j) winograd::weight_transposed<6, 6>(sum + j, half + j);
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) winograd::weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
-      for (int k = 0; k < 9; ++k) {
-        for (int64_t c = 0; c < std::min<int64_t>(kLanes, p.dy.c - o); ++c) {
-          p.dw[((o + c) * p.x.c + i) * 9 + k] = w[k][c];
-        }
-      }
-    }
-  }
+  unpack_gradients<Transform>(WinogradGradientUnits(p), p.partial, p.dw, p.dy.c, p.x.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

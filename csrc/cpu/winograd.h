@@ -26,13 +26,16 @@ struct WinogradGradientUnits {
   int64_t i_chunks, o_chunks, per_group, groups;
   int64_t inputs, outputs;  // channels in a chunk
 
-  explicit WinogradGradientUnits(const WinogradWeightGradientParams& p)
-      : i_chunks((p.x.c + kChannels - 1) / kChannels), o_chunks((p.dy.c + kChannels - 1) / kChannels) {
+  // Of i and o channels, and of tiles in so many pieces.
+  WinogradGradientUnits(int64_t i, int64_t o, int64_t pieces)
+      : i_chunks((i + kChannels - 1) / kChannels), o_chunks((o + kChannels - 1) / kChannels) {
     per_group = i_chunks * o_chunks;
-    inputs = chunk(p.x.c, i_chunks), outputs = chunk(p.dy.c, o_chunks);
-    const int64_t most = (p.tiles.count() + kTiles - 1) / kTiles;
-    groups = std::clamp<int64_t>((kWanted + per_group - 1) / per_group, 1, most);
+    inputs = chunk(i, i_chunks), outputs = chunk(o, o_chunks);
+    groups = std::clamp<int64_t>((kWanted + per_group - 1) / per_group, 1, pieces);
   }
+
+  explicit WinogradGradientUnits(const WinogradWeightGradientParams& p)
+      : WinogradGradientUnits(p.x.c, p.dy.c, (p.tiles.count() + kTiles - 1) / kTiles) {}
 
   int64_t count() const { return groups * per_group; }
   int64_t size() const { return kWinogradPositions * inputs * outputs; }  // floats of one unit's sums

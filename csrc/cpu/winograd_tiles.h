@@ -125,6 +125,12 @@ void write_strip(const WinogradImages& image, int64_t n, int64_t y, int64_t x, i
       continue;
     }
     for (int64_t i = 0; i < columns; i += kLanes) {
+      if (columns - i <= 2) {
+        for (int64_t k = i; k < columns; ++k) {
+          for (int64_t j = 0; j < channels; ++j) store(line[k + j * image.channel()], strip[k * kLanes + j]);
+        }
+        break;
+      }
       Lanes v[kLanes];
 #pragma GCC unroll 16
       for (int j = 0; j < kLanes; ++j) v[j] = Lanes::load(strip + (i + j) * kLanes);

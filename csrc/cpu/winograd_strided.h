@@ -1,0 +1,71 @@
+#pragma once
+
+#include <algorithm>
+
+#include "../math/winograd_strided.h"
+#include "simd.h"
+#include "winograd.h"
+
+// winograd_strided_weight: columns of kWinogradColumns output channels [begin, end).
+// winograd_strided_conv2d: units [begin, end), each one of WinogradStridedBlocks and one of `splits` parts of the
+//   output channels, blocks times splits in all.
+// winograd_strided_weight_gradient: units [begin, end) of WinogradGradientUnits, into `partial` where
+//   there are several groups, else into dw; _sum: channels of the large image.
+GANKERN_DECLARE_PER_LEVEL(
+    void winograd_strided_weight(const WinogradStridedWeightParams& p, int64_t begin, int64_t end);
+    void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
+    void winograd_strided_weight_gradient(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end);
+    void winograd_strided_weight_gradient_sum(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end))
+
+namespace gankern::cpu {
+
+// The tiles of a block along one axis.
+struct WinogradStridedAxis {
+  int64_t begin, count;
+};
+
+// Some tiles of one image, or all of some images.
+struct WinogradStridedBlock {
+  int64_t n, images;
+  WinogradStridedAxis y, x;
+};
+
+// Cuts the tiles of all images into blocks of nearly equal size, whatever the number of threads.
+class WinogradStridedBlocks {
+ public:
+  // Many channels: enough tiles to use each weight often, for it comes from far. Few: inputs and results of the
+  // products stay in the second-level cache, for there is little work on each.
+  explicit WinogradStridedBlocks(const WinogradStridedConv2dParams& p)
+      : WinogradStridedBlocks(p.tiles, std::clamp<int64_t>(p.x.c / 8, 16, 32)) {}
+  explicit WinogradStridedBlocks(const WinogradStridedWeightGradientParams& p) : WinogradStridedBlocks(p.tiles, 48) {}
+
+  int64_t count() const { return parts_n_ * parts_y_ * parts_x_; }
+
+  WinogradStridedBlock operator[](int64_t i) const {
+    const WinogradStridedAxis n = part(tiles_.n, parts_n_, i / (parts_y_ * parts_x_));
+    return {n.begin, n.count, part(tiles_.rows, parts_y_, i / parts_x_ % parts_y_),
+            part(tiles_.columns, parts_x_, i % parts_x_)};
+  }
+
+ private:
+  static constexpr int64_t kWidest = 8;  // nearly square blocks share the fewest pixels with their neighbours
+
+  WinogradStridedBlocks(const WinogradStridedTiles& tiles, int64_t most) : tiles_(tiles) {
+    parts_x_ = parts(tiles.columns, std::min(most, kWidest));
+    parts_y_ = parts(tiles.rows, std::max<int64_t>(most / longest(tiles.columns, parts_x_), 1));
+    const bool whole = parts_x_ * parts_y_ == 1;
+    parts_n_ = parts(tiles.n, whole ? std::max<int64_t>(most / (tiles.rows * tiles.columns), 1) : 1);
+  }
+
+  static int64_t parts(int64_t size, int64_t most) { return (size + most - 1) / most; }
+  static int64_t longest(int64_t size, int64_t parts) { return (size + parts - 1) / parts; }
+  static WinogradStridedAxis part(int64_t size, int64_t parts, int64_t i) {
+    const int64_t begin = size * i / parts;
+    return {begin, size * (i + 1) / parts - begin};
+  }
+
+  WinogradStridedTiles tiles_;
+  int64_t parts_n_, parts_y_, parts_x_;
+};
+
+}  // namespace gankern::cpu
