@@ -33,12 +33,14 @@ MAY_IMPORT = {
         "gankern.convolution",
     ),
     "gankern/nn": ("torch", "gankern.nn", "gankern.ops", "gankern.checks"),
+    "gankern/dropin": ("torch", "numpy", "gankern"),
+    "gankern/run.py": (),
     "gankern/library.py": ("torch",),
     "gankern/dispatch.py": ("torch",),
     "gankern/convolution.py": ("torch",),
     "gankern/checks.py": ("torch",),
     "gankern/doctor.py": ("torch", "triton", "numpy", "gankern"),
-    "gankern/__init__.py": ("gankern.ops", "gankern.dispatch", "gankern.library"),
+    "gankern/__init__.py": ("gankern.ops", "gankern.dropin", "gankern.dispatch", "gankern.library"),
 }
 MODELS_NEVER_IMPORT = ("gankern.reference", "gankern.triton", "gankern.dispatch", "gankern.library", "tests", "bench")
 

@@ -26,6 +26,7 @@ def modulated_conv2d(
     flip_weight: bool = True,
     fused_modconv: bool | None = None,
     *,
+    input_gain: torch.Tensor | None = None,
     noise_strength: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     act: str = "linear",
@@ -49,6 +50,7 @@ def modulated_conv2d(
         demodulate: Whether each output channel's weights are scaled to unit norm, per sample.
         fused_modconv: True convolves with per-sample weights, False scales x and the result around one convolution
             with the common weights. Equal but for rounding; None chooses the faster.
+        input_gain: Factor of x that demodulation ignores: [], [I] or [N, I]; None for 1.
         noise_strength: Factor of the noise, a scalar tensor [] or one per channel [O]; None for 1.
         bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
         backend: 'native', 'triton' or 'eager' of the ops it is made of; None chooses.
@@ -60,7 +62,7 @@ def modulated_conv2d(
         TypeError: a tensor is not of a dtype named above.
         ValueError: a shape does not fit, or a number is out of range.
 
-    Gradients: x, weight, styles, noise, noise_strength and bias, to any order.
+    Gradients: x, weight, styles, input_gain, noise, noise_strength and bias, to any order.
     Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
         and bias and activates as it goes. In float16 and demodulated, weight and styles are first scaled to magnitude
         1, which changes nothing else and keeps the sums from overflowing.
@@ -73,6 +75,7 @@ def modulated_conv2d(
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
     dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
+    styles = styles if input_gain is None else styles * input_gain  # [N, I]
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
     resample = (resample_filter, up, down, padding)
