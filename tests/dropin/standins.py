@@ -120,7 +120,7 @@ def rosinality(folder: Path, broken: bool = False, package: str = "op") -> Path:
     """A project with `op` and `model.py`."""
     write = {f"{package}/__init__.py": "from .fused_act import FusedLeakyReLU, fused_leaky_relu\n"}
     write[f"{package}/__init__.py"] += "from .upfirdn2d import upfirdn2d\n"
-    write["model.py"] = source("model").replace("from op import", f"from {package} import")
+    write["model.py"] = source("model").replace("from op import", f"from {package.replace('/', '.')} import")
     for name in ("fused_act", "upfirdn2d", "conv2d_gradfix"):
         write[f"{package}/{name}.py"] = BROKEN.format(name) if broken else source(name)
     if not broken:  # its own form of upfirdn2d

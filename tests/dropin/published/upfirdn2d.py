@@ -32,9 +32,8 @@ def taps(f):
 def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl="cuda"):
     CALLS.append("upfirdn2d")
     (up_x, up_y), (down_x, down_y), (px0, px1, py0, py1) = two(up), two(down), four(padding)
-    f = torch.ones([1, 1]) if f is None else f
-    f = f.outer(f) if f.ndim == 1 else f
-    f = f.to(x.dtype) * gain
+    f = (torch.ones([1, 1]) if f is None else f).to(x.dtype)
+    f = (f.outer(f) if f.ndim == 1 else f) * gain
     n, c, h, w = x.shape
     spread = x.new_zeros([n, c, h, up_y, w, up_x])
     spread[:, :, :, 0, :, 0] = x
