@@ -124,11 +124,8 @@ def _settle() -> None:
 
 
 def _report() -> Report:
-    journals = {} if _finder is None else _finder.journals
-    calls: dict[tuple[str, str], int] = {}
-    if _finder is not None:
-        from gankern.dropin.calls import CALLS
+    from gankern.dropin.calls import table
 
-        calls = dict(CALLS)
+    journals = {} if _finder is None else _finder.journals
     done = [line for journal in journals.values() for line in journal.lines]
-    return Report(tuple(journals), tuple(done), calls)
+    return Report(tuple(journals), tuple(done), table())

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import gankern
-from gankern.dropin.calls import choose
+from gankern.dropin.calls import count
 from gankern.dropin.journal import Journal, parameters, undecorated
 
 NETWORKS = re.compile(r"(?:^|\.)networks\w*(?:\.|$)")
@@ -35,7 +35,7 @@ def modulated_conv2d(
     fused_modconv: bool = True,
 ) -> torch.Tensor:
     """`gankern.modulated_conv2d`, which chooses by itself between grouped and ungrouped; they differ by rounding."""
-    choose("modulated_conv2d", x, kernels="conv2d")
+    count("modulated_conv2d", x, kernels="conv2d")
     return gankern.modulated_conv2d(
         x, weight, styles, noise, up, down, padding, resample_filter, demodulate, flip_weight
     )
@@ -50,7 +50,7 @@ def modulated_conv2d_of_stylegan3(
     input_gain: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The same with weights and styles of root mean square 1, and a gain of the input that demodulation ignores."""
-    choose("modulated_conv2d", x, kernels="conv2d")
+    count("modulated_conv2d", x, kernels="conv2d")
     if demodulate:
         w = w * w.square().mean([1, 2, 3], keepdim=True).rsqrt()  # [O, I, k, k]
         s = s * s.square().mean().rsqrt()  # [N, I]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import gankern
-from gankern.dropin.calls import choose, count
+from gankern.dropin.calls import OF_TORCH, choose, count
 from gankern.ops import upfirdn2d as resampling
 from gankern.reference import bias_act as reference_bias_act
 from gankern.reference import upfirdn2d as reference_upfirdn2d
@@ -108,7 +108,7 @@ def upfirdn2d(
 ) -> torch.Tensor:
     """`gankern.upfirdn2d`; plain PyTorch for filters of more taps than the kernels hold, such as StyleGAN-T's blur."""
     if f is not None and max(f.shape) > resampling.MAX_TAPS:
-        count("upfirdn2d", "eager")
+        count("upfirdn2d", x, "eager")
         scales, pads = (_parse_scaling(up), _parse_scaling(down)), _parse_padding(padding)
         return reference_upfirdn2d.upfirdn2d(x, f, *scales, pads, bool(flip_filter), float(gain))
     return gankern.upfirdn2d(x, f, up, down, padding, flip_filter, gain, backend=choose("upfirdn2d", x, impl))
@@ -191,7 +191,7 @@ def conv2d_resample(
     flip_filter: bool = False,
 ) -> torch.Tensor:
     """`gankern.conv2d_resample`."""
-    choose("conv2d_resample", x, kernels="conv2d")
+    count("conv2d_resample", x, kernels="conv2d")
     return gankern.conv2d_resample(x, w, f, up, down, padding, groups, flip_weight, flip_filter)
 
 
@@ -206,9 +206,9 @@ def conv2d(
 ) -> torch.Tensor:
     """`gankern.conv2d`; torch's own for an image without batch dimension and for padding by name."""
     if input.ndim != 4 or isinstance(padding, str):
-        count("conv2d", "torch")
+        count("conv2d", input, OF_TORCH)
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    choose("conv2d", input)
+    count("conv2d", input)
     return gankern.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -224,9 +224,9 @@ def conv_transpose2d(
 ) -> torch.Tensor:
     """`gankern.conv_transpose2d`; torch's own for an image without batch dimension."""
     if input.ndim != 4:
-        count("conv_transpose2d", "torch")
+        count("conv_transpose2d", input, OF_TORCH)
         return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    choose("conv_transpose2d", input, kernels="conv2d")
+    count("conv_transpose2d", input, kernels="conv2d")
     return gankern.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -239,13 +239,13 @@ def no_weight_gradients(disable: bool = True) -> Iterator[None]:
 
 def grid_sample(input: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """`gankern.grid_sample`."""
-    choose("grid_sample", input)
+    count("grid_sample", input)
     return gankern.grid_sample(input, grid)
 
 
 def fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """a * b + c with broadcasting."""
-    count("fma", "torch")
+    count("fma", a, OF_TORCH)
     return torch.addcmul(c, a, b)
 
 

@@ -13,7 +13,7 @@ import torch
 
 import gankern
 from gankern.dropin import nvlabs
-from gankern.dropin.calls import choose
+from gankern.dropin.calls import count
 
 
 class FusedLeakyReLU(torch.nn.Module):
@@ -38,7 +38,7 @@ def fused_leaky_relu(
 
     The published CPU path takes 0.2 for every slope, which is not kept.
     """
-    choose("fused_leaky_relu", input, kernels="bias_act")
+    count("fused_leaky_relu", input, kernels="bias_act")
     return gankern.bias_act(input, bias, act="lrelu", alpha=float(negative_slope), gain=float(scale))
 
 

@@ -41,7 +41,8 @@ def install() -> None:
         return
     if value not in LEVELS:
         raise ValueError(f"GANKERN_PATCH must be one of {', '.join(LEVELS)} or 0, got '{value}'")
-    sys.meta_path.insert(0, PatchAtFirstUse(LEVELS[value]))  # type: ignore[arg-type]
+    if not any(type(finder).__name__ == "PatchAtFirstUse" for finder in sys.meta_path):  # a venv reads .pth files twice
+        sys.meta_path.insert(0, PatchAtFirstUse(LEVELS[value]))  # type: ignore[arg-type]
 
 
 install()
