@@ -105,7 +105,14 @@ def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     native = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*") if path.is_file()}
-    needed = native | {"gankern/dropin/gankern.pth", "setup.py", "pyproject.toml", "LICENSE", "README.md", "models/training/digits.npz"}
+    needed = native | {
+        "gankern/dropin/gankern.pth",
+        "setup.py",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "models/training/digits.npz",
+    }
     assert needed - names == set()
 
 

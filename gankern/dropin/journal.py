@@ -33,6 +33,8 @@ class Journal:
             self.set(module, name, value)
             if callable(old) and getattr(undecorated(old), "__module__", None) == module.__name__:
                 moved[id(old)] = (old, value)
+                if isinstance(old, type):
+                    self.set(old, "forward", value.forward)  # of the modules that were made before
         for other in [m for m in list(sys.modules.values()) if moved and inspect.ismodule(m)]:
             for alias, found in list(vars(other).items()):
                 if id(found) in moved:

@@ -66,13 +66,23 @@ def test_functions_with_the_same_parameters_are_replaced_and_others_not(package,
 def test_each_computes_what_the_same_op_of_another_dialect_does():
     draw = Draw(0)
     x, f, b = draw.image(c=3, least=6), draw.tensor(3, 4).float(), draw.tensor(3)
-    assert_same(mmcv.bias_act, lambda input, bias, **kw: nvlabs.bias_act(input, bias, **kw), {"input": x, "bias": b}, {"act": "swish"})
+    assert_same(
+        mmcv.bias_act,
+        lambda input, bias, **kw: nvlabs.bias_act(input, bias, **kw),
+        {"input": x, "bias": b},
+        {"act": "swish"},
+    )
     for name in ("upfirdn2d", "filter2d", "upsample2d", "downsample2d"):
         ours, theirs = getattr(mmcv, name), getattr(nvlabs, name)
         options = {"filter": f, "padding": [1, 2], "gain": 3, "flip_filter": True, "use_custom_op": False}
-        assert_same(ours, lambda input, filter, use_custom_op, t=theirs, **kw: t(input, filter, **kw), {"input": x}, options)
+        assert_same(
+            ours, lambda input, filter, use_custom_op, t=theirs, **kw: t(input, filter, **kw), {"input": x}, options
+        )
     options = {"filter_up": f, "filter_down": f, "up": 2, "down": 2, "padding": 5, "clamp": 0.5}
-    theirs = lambda input, bias, filter_up, filter_down, **kw: nvlabs.filtered_lrelu(input, filter_up, filter_down, bias, **kw)  # noqa: E731
+
+    def theirs(input, bias, filter_up, filter_down, **kw):
+        return nvlabs.filtered_lrelu(input, filter_up, filter_down, bias, **kw)
+
     assert_same(mmcv.filtered_lrelu, theirs, {"input": x, "bias": b}, options)
     y = mmcv.fused_bias_leakyrelu(x, b, 0.3, 2.0)
     torch.testing.assert_close(y, nvlabs.bias_act(x, b, act="lrelu", alpha=0.3, gain=2))

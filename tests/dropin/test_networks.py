@@ -37,7 +37,12 @@ def test_the_form_of_stylegan2(project):
         tensors = {"x": x, "weight": draw.tensor(3, 4, kernel, kernel), "styles": draw.tensor(n, 4)}
         if draw.random() < 0.7:
             tensors["noise"] = draw.tensor(*draw.choice(([h, w], [n, 1, h, w])))
-        options = {"up": up, "padding": kernel // 2, "demodulate": draw.random() < 0.7, "flip_weight": draw.random() < 0.5}
+        options = {
+            "up": up,
+            "padding": kernel // 2,
+            "demodulate": draw.random() < 0.7,
+            "flip_weight": draw.random() < 0.5,
+        }
         options["resample_filter"] = gankern.setup_filter([1, 3, 2, 1]) if up == 2 else None
         options["fused_modconv"] = draw.random() < 0.5
         assert_same(networks.modulated_conv2d, theirs, tensors, options)

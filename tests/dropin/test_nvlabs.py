@@ -138,10 +138,18 @@ def test_a_blur_longer_than_the_kernels_hold(published):
 
 @pytest.mark.parametrize(
     ("taps", "options"),
-    [([1, 3, 3, 1], {}), (None, {}), (3, {"gain": 2}), (list(range(1, 10)), {}), ([[1, 2], [3, 4]], {"flip_filter": True})],
+    [
+        ([1, 3, 3, 1], {}),
+        (None, {}),
+        (3, {"gain": 2}),
+        (list(range(1, 10)), {}),
+        ([[1, 2], [3, 4]], {"flip_filter": True}),
+    ],
 )
 def test_setup_filter(published, taps, options):
-    torch.testing.assert_close(nvlabs.setup_filter(taps, **options), published("upfirdn2d").setup_filter(taps, **options))
+    torch.testing.assert_close(
+        nvlabs.setup_filter(taps, **options), published("upfirdn2d").setup_filter(taps, **options)
+    )
     assert nvlabs.setup_filter(taps, device="meta").device.type == "meta"
 
 
@@ -157,7 +165,11 @@ def test_conv2d_resample(published):
     for seed in SEEDS:
         draw = Draw(seed)
         groups, kernel = draw.choice((1, 2)), draw.choice((1, 3))
-        options = {"f": draw.choice((None, nvlabs.setup_filter([1, 3, 2, 1]))), "groups": groups, "padding": kernel // 2}
+        options = {
+            "f": draw.choice((None, nvlabs.setup_filter([1, 3, 2, 1]))),
+            "groups": groups,
+            "padding": kernel // 2,
+        }
         options |= {"up": draw.choice((1, 2)), "down": draw.choice((1, 2)), "flip_weight": draw.random() < 0.5}
         options["flip_filter"] = draw.random() < 0.5
         tensors = {"x": draw.image(c=4), "w": draw.tensor(6, 4 // groups, kernel, kernel)}
@@ -169,7 +181,12 @@ def test_convolutions(published, name):
     for seed in SEEDS:
         draw = Draw(seed)
         groups, stride = draw.choice((1, 2)), draw.choice((1, 2, (2, 1)))
-        options = {"stride": stride, "padding": draw.choice((0, 1, (1, 0))), "dilation": draw.choice((1, 2)), "groups": groups}
+        options = {
+            "stride": stride,
+            "padding": draw.choice((0, 1, (1, 0))),
+            "dilation": draw.choice((1, 2)),
+            "groups": groups,
+        }
         shape = (6, 2) if name == "conv2d" else (4, 3)
         weight = draw.tensor(shape[0], shape[1] * (1 if groups == 2 or name != "conv2d" else 2), 3, 2)
         outputs = 6 if name == "conv2d" else 3 * groups
@@ -240,6 +257,8 @@ def test_an_implementation_that_does_not_exist_is_refused():
 def test_bfloat16_runs_where_the_published_kernels_have_none():
     """R3GAN: bias_act with gain 1 and a 2-D filter, on bfloat16."""
     x = torch.randn([2, 3, 8, 8]).bfloat16()
-    y = nvlabs.upfirdn2d(nvlabs.bias_act(x, torch.zeros([3]).bfloat16(), act="lrelu", gain=1), torch.ones([4, 4]), padding=2)
+    y = nvlabs.upfirdn2d(
+        nvlabs.bias_act(x, torch.zeros([3]).bfloat16(), act="lrelu", gain=1), torch.ones([4, 4]), padding=2
+    )
     assert y.dtype == torch.bfloat16
     assert y.shape == (2, 3, 9, 9)

@@ -149,3 +149,13 @@ def test_the_module_may_have_no_bias():
     module = rosinality.FusedLeakyReLU(2, bias=False)
     assert module.state_dict() == {}
     assert module(torch.full([1, 2], -1.0)).tolist() == [[pytest.approx(-0.2 * 2**0.5)] * 2]
+
+
+def test_modules_made_before_are_changed_too(project):
+    project("rosinality")
+    made = importlib.import_module("model").Layer(2).activate
+    own = type(made).forward
+    gankern.patch()
+    assert type(made).forward is rosinality.FusedLeakyReLU.forward
+    gankern.unpatch()
+    assert type(made).forward is own

@@ -76,7 +76,7 @@ def test_a_file_of_networks_that_is_imported_first_is_patched_too(python, tmp_pa
 
 
 def test_run_says_what_it_lacks(monkeypatch, tmp_path):
-    with pytest.raises(SystemExit, match="usage: python -m gankern.run"):
+    with pytest.raises(SystemExit, match=r"usage: python -m gankern\.run"):
         run.main([])
     monkeypatch.setattr(run.site, "getsitepackages", lambda: [str(tmp_path)])
     monkeypatch.setattr(run.site, "getusersitepackages", lambda: str(tmp_path))

@@ -70,30 +70,31 @@ class Layer(torch.nn.Module):
 
 @persistence.persistent_class
 class Generator(torch.nn.Module):
-    def __init__(self, channels=6):
+    def __init__(self, z_dim=6, c_dim=0, w_dim=6, img_resolution=8, img_channels=6, **kwargs):
         super().__init__()
-        self.z_dim = channels
-        self.const = torch.nn.Parameter(torch.randn([channels, 4, 4]))
-        self.b4 = Layer(channels)
-        self.b8 = Layer(channels, up=2)
+        self.z_dim, self.img_channels = z_dim, img_channels
+        self.const = torch.nn.Parameter(torch.randn([z_dim, 4, 4]))
+        self.b4 = Layer(z_dim)
+        self.b8 = Layer(z_dim, up=2)
 
-    def forward(self, w):
-        x = self.const[None].expand(w.shape[0], -1, -1, -1)
-        x = self.b4(x, w)
-        y = self.b8(x, w)
-        return upfirdn2d.upsample2d(x, self.b8.resample_filter) + y
+    def forward(self, z, c=None, noise_mode="const"):
+        x = self.const[None].expand(z.shape[0], -1, -1, -1)
+        x = self.b4(x, z)
+        y = self.b8(x, z)
+        y = upfirdn2d.upsample2d(x, self.b8.resample_filter) + y
+        return y[:, : self.img_channels]
 
 
 @persistence.persistent_class
 class Discriminator(torch.nn.Module):
-    def __init__(self, channels=6):
+    def __init__(self, c_dim=0, img_resolution=8, img_channels=6, **kwargs):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.randn([channels, channels, 3, 3]))
-        self.bias = torch.nn.Parameter(torch.randn([channels]))
+        self.weight = torch.nn.Parameter(torch.randn([6, img_channels, 3, 3]))
+        self.bias = torch.nn.Parameter(torch.randn([6]))
         self.register_buffer("resample_filter", upfirdn2d.setup_filter([1, 3, 3, 1]))
 
-    def forward(self, x):
-        w = self.weight.to(x.dtype)
-        x = conv2d_resample.conv2d_resample(x=x, w=w, f=self.resample_filter, down=2, padding=1)
+    def forward(self, img, c=None):
+        w = self.weight.to(img.dtype)
+        x = conv2d_resample.conv2d_resample(x=img, w=w, f=self.resample_filter, down=2, padding=1)
         x = bias_act.bias_act(x, self.bias.to(x.dtype), act="lrelu")
         return x.square().mean([1, 2, 3])
