@@ -1,7 +1,7 @@
 """Other projects' dialects of gankern's ops, and `gankern.patch()`, which puts gankern in their place.
 
 One file per dialect: `nvlabs` (NVIDIA's `torch_utils.ops`), `rosinality` (`op`, `basicsr.ops`), `mmcv`. `networks` has
-the level "models", `compat` what today's PyTorch, NumPy and SciPy no longer take, `startup` the variable GANKERN_PATCH.
+the level "models", `compat` what today's PyTorch and its neighbours refuse, `startup` the variable GANKERN_PATCH.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def patch(level: str = "ops", compat: bool = True) -> Report:
 
     Args:
         level: "ops" for the ops; "models" also for `modulated_conv2d` in the files of the networks.
-        compat: Whether PyTorch, NumPy and SciPy take again what that code gives them: an argument of
-            `Sampler.__init__`, integer betas of Adam, `percentile(interpolation=)`, `sqrtm(disp=)`.
+        compat: Whether PyTorch, NumPy, SciPy and torchvision take again what that code gives them: an argument of
+            `Sampler.__init__`, integer betas of Adam, `percentile(interpolation=)`, `sqrtm(disp=)`, and the import of
+            `torchvision.transforms.functional_tensor`.
 
     Returns:
         What was done so far; `gankern.dropin.report()` prints it again at the end.
@@ -77,10 +78,10 @@ def unpatch() -> None:
 def patched(level: str = "ops", compat: bool = True) -> Iterator[None]:
     """`patch()` for a block of code; arguments as there. What was patched before stays so."""
     switches = _switches(level, compat)
-    with _lock:
-        _by_blocks.append(switches)
-        _settle()
     try:
+        with _lock:
+            _by_blocks.append(switches)
+            _settle()
         yield
     finally:
         with _lock:

@@ -1,4 +1,4 @@
-"""What stops the published training code on today's PyTorch, NumPy and SciPy, mended where it is.
+"""What stops the published code on today's PyTorch, NumPy, SciPy and torchvision, mended where it is.
 
 Each mend accepts what was accepted once, and changes nothing else.
 """
@@ -14,6 +14,9 @@ import torch
 
 from gankern.dropin.journal import Journal
 
+# Modules that have another name now. BasicSR imports this one.
+RENAMED = {"torchvision.transforms.functional_tensor": "torchvision.transforms._functional_tensor"}
+
 
 def _sampler_takes_a_data_source(journal: Journal) -> None:
     """`Sampler.__init__(data_source)`: every InfiniteSampler calls it so."""
@@ -21,7 +24,7 @@ def _sampler_takes_a_data_source(journal: Journal) -> None:
     def __init__(self: Any, data_source: Any = None) -> None:
         pass
 
-    if "__init__" not in vars(torch.utils.data.Sampler):
+    if "data_source" not in inspect.signature(torch.utils.data.Sampler.__init__).parameters:
         journal.set(torch.utils.data.Sampler, "__init__", __init__)
         journal.lines.append("mended      torch.utils.data.Sampler: takes the argument data_source")
 
@@ -78,7 +81,7 @@ def mend_scipy(linalg: Any, journal: Journal) -> None:
 
 
 def mend(journal: Journal) -> None:
-    """All of them but SciPy's, which is mended when it is imported."""
+    """All of them but those of SciPy and torchvision, which are for when they are imported."""
     _sampler_takes_a_data_source(journal)
     _adam_takes_integers(journal)
     _percentile_takes_interpolation(journal)

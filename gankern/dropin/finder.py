@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -56,13 +57,16 @@ class Finder(MetaPathFinder):
         self.journals: dict[str, Journal] = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
-        if "ops" in self.journals:
-            own = Own(self, name, path)
-            names = names_of(name, path or (), own)
-            if names is not None:
-                return importlib.util.spec_from_loader(name, Supplier(names, own, self.journals["ops"]))
-        change = change_after_import(name, self.journals)
-        spec = self.find_own(name, path, target) if change is not None else None
+        journals = dict(self.journals)  # another thread may switch one off
+        own = Own(self, name, path)
+        names = names_of(name, path or (), own) if "ops" in journals else None
+        if names is not None:
+            return importlib.util.spec_from_loader(name, Supplier(names, own, journals["ops"]))
+        if "compat" in journals and name in compat.RENAMED and self.find_own(name, path) is None:
+            names = dict(vars(importlib.import_module(compat.RENAMED[name])))
+            return importlib.util.spec_from_loader(name, Supplier(names, own, journals["compat"]))
+        change = change_after_import(name, journals)
+        spec = None if change is None else self.find_own(name, path, target)
         if spec is not None and spec.loader is not None and change is not None:
             spec.loader = Changing(spec.loader, change)
         return spec
@@ -114,8 +118,8 @@ def replace_in_imported(name: str, module: ModuleType, journal: Journal) -> None
     before = SimpleNamespace(**vars(module))
     folder = os.path.dirname(getattr(module, "__file__", None) or "")
     names = names_of(name, [folder], lambda attribute: getattr(before, attribute))
-    if names is not None:
-        journal.replace(module, names)
+    if names is not None:  # its flags and tables are what its users set and read: those stay
+        journal.replace(module, {n: v for n, v in names.items() if callable(v) or n not in vars(module)})
         journal.lines.append(f"replaced    {name}")
 
 
@@ -174,7 +178,8 @@ class Supplier(Loader):
             setattr(module, attribute, value)
             return value
 
-        vars(module).update(self.names, __getattr__=__getattr__, __doc__="Supplied by gankern.patch().")
+        vars(module).update({name: value for name, value in self.names.items() if not name.startswith("__")})
+        vars(module).update(__getattr__=__getattr__, __doc__="Supplied by gankern.patch().")
         self.journal.supplied[module.__name__] = module
         self.journal.lines.append(f"supplied    {module.__name__}")
 

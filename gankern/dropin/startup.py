@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-PACKAGES = {"torch_utils", "style_ops", "op", "op_edit", "basicsr", "mmcv"}
+PACKAGES = {"torch_utils", "style_ops", "op", "op_edit", "basicsr", "mmcv", "functional_tensor"}
 LEVELS = {"1": "ops", "ops": "ops", "models": "models"}
 
 

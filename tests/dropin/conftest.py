@@ -20,6 +20,7 @@ FOREIGN = (
     "models",
     "basicsr",
     "mmcv",
+    "torchvision",
     "vendored",
     "_imported_module",
 )

@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from standins import fill
 
 import gankern
 
@@ -89,6 +90,21 @@ def test_sqrtm_gives_an_error_estimate_where_it_was_asked_not_to_print_it(scipy,
         assert linalg.sqrtm(np.diag([4.0])).tolist() == [[2]]
     with pytest.raises(TypeError):
         linalg.sqrtm(np.diag([4.0]), disp=False)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_module_of_torchvision_is_found_under_its_old_name(project, exists):
+    files = {"torchvision/__init__.py": "", "torchvision/transforms/__init__.py": ""}
+    files["torchvision/transforms/_functional_tensor.py"] = "def rgb_to_grayscale(x): return 'grey'\n"
+    if exists:
+        files["torchvision/transforms/functional_tensor.py"] = "def rgb_to_grayscale(x): return 'own'\n"
+    fill(project("nvlabs"), files)
+    name = "torchvision.transforms.functional_tensor"
+    with gankern.patched():
+        assert importlib.import_module(name).rgb_to_grayscale(0) == ("own" if exists else "grey")
+    if not exists:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(name)
 
 
 def test_a_process_that_does_not_ask_is_not_touched():

@@ -130,7 +130,9 @@ def test_after_unpatch_the_next_import_finds_the_projects_own(project):
 
 
 def test_what_the_user_sets_stays(expected):
+    op("conv2d_gradfix").enabled = True
     gankern.patch()
+    assert op("conv2d_gradfix").enabled
     sentinel = object()
     op("bias_act").bias_act = sentinel
     gankern.unpatch()
