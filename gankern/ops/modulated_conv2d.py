@@ -67,9 +67,10 @@ def modulated_conv2d(
         and bias and activates as it goes. In float16 and demodulated, weight and styles are first scaled to magnitude
         1, which changes nothing else and keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
-        Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
+        Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16);
+        Karras et al., "Alias-Free Generative Adversarial Networks", 2021, section 3, configuration D (input_gain).
     """
-    _check(x, weight, styles)
+    _check(x, weight, styles, input_gain)
     dtype = torch.promote_types(torch.promote_types(weight.dtype, styles.dtype), torch.float32)
     weight, styles = weight.to(dtype), styles.to(dtype)
     if demodulate and x.dtype == torch.float16:
@@ -145,7 +146,7 @@ def _convolve_per_sample(
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
-def _check(x: Any, weight: Any, styles: Any) -> None:
+def _check(x: Any, weight: Any, styles: Any, input_gain: Any) -> None:
     """What conv2d_resample and bias_act do not check."""
     op = "modulated_conv2d"
     checks.check_image(op, x)
@@ -161,6 +162,13 @@ def _check(x: Any, weight: Any, styles: Any) -> None:
     if styles.shape != (n, i):
         expected = f"have shape [N, I] = [{n}, {i}]"
         raise checks.bad_value(op, "styles", expected, f"{list(styles.shape)} (x is {list(x.shape)})")
+    if input_gain is None:
+        return
+    checks.check_floating(op, "input_gain", input_gain)
+    checks.check_same_device(op, "input_gain", input_gain, x)
+    if input_gain.shape not in ((), (1,), (i,), (1, i), (n, 1), (n, i)):
+        expected = f"have shape [], [I] or [N, I] = [{n}, {i}]"
+        raise checks.bad_value(op, "input_gain", expected, f"{list(input_gain.shape)} (x is {list(x.shape)})")
 
 
 def _check_noise(noise: Any, y: torch.Tensor) -> None:
