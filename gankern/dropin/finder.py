@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -61,6 +62,9 @@ class Finder(MetaPathFinder):
         own = Own(self, name, path)
         names = names_of(name, path or (), own) if "ops" in journals else None
         if names is not None:
+            kept = changed_functions(own.source(), names)
+            journals["ops"].lines += [f"left alone  {name}.{n}: it has other parameters here" for n in kept]
+            names = {n: value for n, value in names.items() if n not in kept}
             return importlib.util.spec_from_loader(name, Supplier(names, own, journals["ops"]))
         if "compat" in journals and name in compat.RENAMED and self.find_own(name, path) is None:
             names = dict(vars(importlib.import_module(compat.RENAMED[name])))
@@ -112,15 +116,31 @@ def change_after_import(name: str, journals: dict[str, Journal]) -> Callable[[An
     return None
 
 
+def changed_functions(source: str, names: dict[str, Any]) -> list[str]:
+    """Those of `names` that a project has given parameters of its own; it needs its own functions then."""
+    kept = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name in names:
+            rest = [a for a in (node.args.vararg, node.args.kwarg) if a is not None]
+            own = {a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *rest)}
+            kept += [node.name] if not own <= {*parameters(names[node.name])} else []
+    return kept
+
+
 def replace_in_imported(name: str, module: ModuleType, journal: Journal) -> None:
     if name.rpartition(".")[2] not in STEMS:
         return
     before = SimpleNamespace(**vars(module))
     folder = os.path.dirname(getattr(module, "__file__", None) or "")
     names = names_of(name, [folder], lambda attribute: getattr(before, attribute))
-    if names is not None:  # its flags and tables are what its users set and read: those stay
-        journal.replace(module, {n: v for n, v in names.items() if callable(v) or n not in vars(module)})
-        journal.lines.append(f"replaced    {name}")
+    if names is None:
+        return
+    # Its flags and tables are what its users set and read: those stay.
+    wanted = {n: value for n, value in names.items() if callable(value) or n not in vars(module)}
+    kept = [n for n, value in wanted.items() if not {*parameters(vars(module).get(n))} <= {*parameters(value)}]
+    journal.replace(module, {n: value for n, value in wanted.items() if n not in kept})
+    journal.lines.append(f"replaced    {name}")
+    journal.lines += [f"left alone  {name}.{n}: it has other parameters here" for n in kept]
 
 
 def replace_in_mmcv(module: Any, journal: Journal) -> None:
@@ -145,11 +165,16 @@ class Own:
             self.module = self.load(attribute)
         return getattr(self.module, attribute)
 
+    def source(self) -> str:
+        """The text of its file, "" if there is none."""
+        spec = self.finder.find_own(self.name, self.path)
+        get_source = getattr(spec.loader, "get_source", None) if spec is not None else None
+        return (get_source(self.name) or "") if get_source is not None else ""
+
     def load(self, attribute: str) -> ModuleType:
         """Only for a name that stands in its source: running it may compile, or fail."""
         spec = self.finder.find_own(self.name, self.path)
-        source = getattr(spec.loader, "get_source", lambda name: None)(self.name) if spec is not None else None
-        if spec is None or spec.loader is None or not re.search(rf"\b{re.escape(attribute)}\b", source or ""):
+        if spec is None or spec.loader is None or not re.search(rf"\b{re.escape(attribute)}\b", self.source()):
             raise AttributeError(f"module {self.name}, which gankern supplies, has no attribute {attribute}")
         module = importlib.util.module_from_spec(spec)
         try:

@@ -15,8 +15,8 @@ BROKEN = 'raise ImportError("No module named pkg_resources, no compiler: {}")\n'
 PLUGINS = """
 verbosity = "full"
 
-def get_plugin(module_name, sources, **kwargs):
-    return "built", module_name, kwargs
+def get_plugin(module_name, sources, **build_kwargs):
+    return "built", module_name, build_kwargs
 """
 
 TOOLS = """

@@ -159,6 +159,20 @@ def test_a_fork_whose_own_file_does_not_run_says_so(project):
         _ = op("fma").special
 
 
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_function_to_which_a_fork_gave_parameters_is_left_alone(project, imported):
+    folder = project("nvlabs")
+    path = folder / "torch_utils/ops/fma.py"
+    path.write_text(path.read_text() + "def fma(a, b, c, mine=0):\n    return mine\n")
+    if imported:
+        op("fma")
+    gankern.patch()
+    assert op("fma").fma(1, 2, 3, mine=4) == 4
+    line = "left alone  torch_utils.ops.fma.fma: it has other parameters here"
+    assert line in gankern.patch().done
+    assert op("bias_act").bias_act.__module__ == "gankern.dropin.nvlabs"
+
+
 def test_its_own_plugins_are_built_by_its_own_code(project):
     project("nvlabs")
     gankern.patch()
