@@ -120,7 +120,7 @@ def changed_functions(source: str, names: dict[str, Any]) -> list[str]:
     """Those of `names` that a project has given parameters of its own; it needs its own functions then."""
     kept = []
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name in names:
+        if isinstance(node, ast.FunctionDef) and node.name in names and not node.name.startswith("_"):
             rest = [a for a in (node.args.vararg, node.args.kwarg) if a is not None]
             own = {a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *rest)}
             kept += [node.name] if not own <= {*parameters(names[node.name])} else []
@@ -137,7 +137,8 @@ def replace_in_imported(name: str, module: ModuleType, journal: Journal) -> None
         return
     # Its flags and tables are what its users set and read: those stay.
     wanted = {n: value for n, value in names.items() if callable(value) or n not in vars(module)}
-    kept = [n for n, value in wanted.items() if not {*parameters(vars(module).get(n))} <= {*parameters(value)}]
+    public = {n: value for n, value in wanted.items() if not n.startswith("_")}
+    kept = [n for n, value in public.items() if not {*parameters(vars(module).get(n))} <= {*parameters(value)}]
     journal.replace(module, {n: value for n, value in wanted.items() if n not in kept})
     journal.lines.append(f"replaced    {name}")
     journal.lines += [f"left alone  {name}.{n}: it has other parameters here" for n in kept]

@@ -24,7 +24,7 @@ def python(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
-    (site / "base.pth").write_text("\n".join([str(ROOT), *(path for path in sys.path if "site-packages" in path)]))
+    (site / "base.pth").write_text("\n".join([str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]))
     (site / "gankern.pth").write_text((ROOT / "gankern/dropin/gankern.pth").read_text())
     return folder / "bin/python"
 
