@@ -11,24 +11,13 @@ import standins
 
 import gankern
 
-FOREIGN = (
-    "torch_utils",
-    "training",
-    "utils",
-    "op",
-    "model",
-    "models",
-    "basicsr",
-    "mmcv",
-    "torchvision",
-    "vendored",
-    "_imported_module",
-)
+FOREIGN = {"torch_utils", "training", "utils", "op", "model", "models", "basicsr", "mmcv", "torchvision", "vendored"}
 
 
 def forget() -> None:
-    for name in [name for name in sys.modules if name.startswith(FOREIGN)]:
-        del sys.modules[name]
+    for name in list(sys.modules):
+        if name.split(".")[0] in FOREIGN or name.startswith("_imported_module_"):
+            del sys.modules[name]
 
 
 @pytest.fixture
