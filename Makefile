@@ -18,7 +18,7 @@ demo: $(VENV)/.built
 	$(RUN)/gankern train
 
 test: $(VENV)/.tested
-	$(RUN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal tests
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .

@@ -48,15 +48,17 @@ Tensor squared_norms(const Tensor x_any) {
   torch::stable::parallel_for(0, int64_t(partial.size()), 1 + 32768 / p.size, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(squared_norms, p, partial.data(), begin, end);
   });
-  for (int64_t n = 0; n < p.samples; ++n) {
-    double sum = 0;
-    for (int64_t i = 0; i < p.pieces(); ++i) sum += partial[n * p.pieces() + i];
-    if (p.dtype == DType::f64) {
-      static_cast<double*>(y.mutable_data_ptr())[n] = sum;
-    } else {
-      static_cast<float*>(y.mutable_data_ptr())[n] = float(sum);
+  void* to = y.mutable_data_ptr();
+  const auto total = [&]<typename T>(T* into, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      double sum = 0;
+      for (int64_t i = 0; i < p.pieces(); ++i) sum += partial[n * p.pieces() + i];
+      into[n] = T(sum);
     }
-  }
+  };
+  torch::stable::parallel_for(0, p.samples, 32768, [&](int64_t begin, int64_t end) {
+    p.dtype == DType::f64 ? total(static_cast<double*>(to), begin, end) : total(static_cast<float*>(to), begin, end);
+  });
   return y;
 }
 

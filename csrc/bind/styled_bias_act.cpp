@@ -148,6 +148,39 @@ void for_units(const StyledShape& shape, const Kernel& kernel) {
   torch::stable::parallel_for(0, units.count, grain, kernel);
 }
 
+// Which sums are wanted: of du times x (or u, if x is the result), and of du.
+struct Wanted {
+  bool sum_x, x_is_y, sum_b;
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const char* op, const Tensor& dy, const Optional& ref,
+                                                    const Optional& x, const Optional& scale, const Optional& noise,
+                                                    const std::string& act, double alpha, double gain,
+                                                    std::optional<double> clamp, const Wanted& wanted) {
+  Tensor dx = empty_as(ref.has_value() ? *ref : x.value_or(dy), op);
+  Reader reader(op, dx);
+  StyledBiasActBackwardParams p{};
+  p.shape = shape_of(dx, op);
+  p.dy = reader.image("dy", dy);
+  p.ref = reader.image("ref", ref);
+  p.x = wanted.x_is_y ? p.ref : reader.image("x", x);
+  p.x_is_y = wanted.x_is_y;
+  p.scale = reader.channels("scale", scale, 2, 1);
+  p.noise = reader.pixels("noise", noise);
+  p.dx = dx.mutable_data_ptr();
+  p.act = parse(op, act, true);
+  check_ref(op, ref, p.act, clamp);
+  p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
+  PixelSum sum_x(dx, wanted.sum_x), sum_noise(dx, noise.has_value()), sum_b(dx, wanted.sum_b);
+  if (dx.numel() != 0) {
+    using namespace cpu;
+    const StyledUnits units(p.shape);
+    p.sum_x = sum_x.parts(units), p.sum_noise = sum_noise.parts(units), p.sum_b = sum_b.parts(units);
+    for_units(p.shape, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(styled_bias_act_backward, p, begin, end); });
+  }
+  return {dx, sum_x.result(), sum_noise.result(), sum_b.result()};
+}
+
 }  // namespace
 
 Tensor styled_bias_act(const Tensor x, const Optional scale, const Optional noise, const Optional strength,
@@ -177,28 +210,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> styled_bias_act_backward(const Tensor
                                                                     const Optional noise, const std::string act,
                                                                     double alpha, double gain,
                                                                     std::optional<double> clamp, bool bias_gradient) {
-  constexpr const char* op = "styled_bias_act_backward";
-  Tensor dx = empty_as(ref.has_value() ? *ref : x.value_or(dy), op);
-  Reader reader(op, dx);
-  StyledBiasActBackwardParams p{};
-  p.shape = shape_of(dx, op);
-  p.dy = reader.image("dy", dy);
-  p.ref = reader.image("ref", ref);
-  p.x = reader.image("x", x);
-  p.scale = reader.channels("scale", scale, 2, 1);
-  p.noise = reader.pixels("noise", noise);
-  p.dx = dx.mutable_data_ptr();
-  p.act = parse(op, act, true);
-  check_ref(op, ref, p.act, clamp);
-  p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
-  PixelSum sum_x(dx, x.has_value()), sum_noise(dx, noise.has_value()), sum_b(dx, bias_gradient);
-  if (dx.numel() != 0) {
-    using namespace cpu;
-    const StyledUnits units(p.shape);
-    p.sum_x = sum_x.parts(units), p.sum_noise = sum_noise.parts(units), p.sum_b = sum_b.parts(units);
-    for_units(p.shape, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(styled_bias_act_backward, p, begin, end); });
-  }
-  return {dx, sum_x.result(), sum_noise.result(), sum_b.result()};
+  const Wanted wanted{x.has_value(), false, bias_gradient};
+  return backward("styled_bias_act_backward", dy, ref, x, scale, noise, act, alpha, gain, clamp, wanted);
+}
+
+// As styled_bias_act_backward with the sums of du times u and of du, for whom the input of the tail is no more there.
+std::tuple<Tensor, Tensor, Tensor, Tensor> styled_conv2d_tail_backward(const Tensor dy, const Tensor y,
+                                                                       const Optional scale, const Optional noise,
+                                                                       const std::string act, double alpha, double gain,
+                                                                       std::optional<double> clamp) {
+  return backward("styled_conv2d_tail_backward", dy, y, y, scale, noise, act, alpha, gain, clamp, {true, true, true});
 }
 
 std::tuple<Tensor, Tensor, Tensor> styled_bias_act_backward_backward(
@@ -243,6 +264,7 @@ std::tuple<Tensor, Tensor, Tensor> styled_bias_act_backward_backward(
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("styled_bias_act", TORCH_BOX(&styled_bias_act));
   m.impl("styled_bias_act_backward", TORCH_BOX(&styled_bias_act_backward));
+  m.impl("styled_conv2d_tail_backward", TORCH_BOX(&styled_conv2d_tail_backward));
   m.impl("styled_bias_act_backward_backward", TORCH_BOX(&styled_bias_act_backward_backward));
 }
 

@@ -13,10 +13,37 @@ void for_pieces(const SquaredNormsParams& p, int64_t begin, int64_t end, const B
   }
 }
 
+// Whole samples of so few elements that a loop over one would take longer to begin than to run: a 3x3 kernel each.
+template <int size, typename T>
+void forward_short(const SquaredNormsParams& p, double* partial, int64_t begin, int64_t end) {
+  using A = arithmetic_t<T>;
+  const T* __restrict x = static_cast<const T*>(p.x);
+#pragma omp simd
+  for (int64_t n = begin; n < end; ++n) {
+    A sum = 0;
+#pragma GCC unroll 16
+    for (int i = 0; i < size; ++i) sum += load(x[n * size + i]) * load(x[n * size + i]);
+    partial[n] = sum;
+  }
+}
+
+template <int size, typename T>
+void backward_short(const SquaredNormsParams& p, int64_t begin, int64_t end) {
+  using A = arithmetic_t<T>;
+  const T* __restrict x = static_cast<const T*>(p.x);
+  T* __restrict dx = static_cast<T*>(p.dx);
+  for (int64_t n = begin; n < end; ++n) {
+    const A scale = 2 * static_cast<const A*>(p.dy)[n];
+#pragma GCC unroll 16
+    for (int i = 0; i < size; ++i) store(dx[n * size + i], scale * load(x[n * size + i]));
+  }
+}
+
 // Blocks of 1024 elements are summed in the arithmetic type, the blocks in double.
 template <typename T>
 void forward(const SquaredNormsParams& p, double* partial, int64_t begin, int64_t end) {
   using A = arithmetic_t<T>;
+  if (p.size == 9) return forward_short<9, T>(p, partial, begin, end);
   for_pieces(p, begin, end, [&](int64_t piece, int64_t, int64_t at, int64_t n) {
     const T* __restrict x = static_cast<const T*>(p.x) + at;
     double total = 0;
@@ -34,6 +61,7 @@ void forward(const SquaredNormsParams& p, double* partial, int64_t begin, int64_
 template <typename T>
 void backward(const SquaredNormsParams& p, int64_t begin, int64_t end) {
   using A = arithmetic_t<T>;
+  if (p.size == 9) return backward_short<9, T>(p, begin, end);
   for_pieces(p, begin, end, [&](int64_t, int64_t sample, int64_t at, int64_t n) {
     const T* __restrict x = static_cast<const T*>(p.x) + at;
     T* __restrict dx = static_cast<T*>(p.dx) + at;

@@ -150,6 +150,7 @@ void backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) 
   using A = arithmetic_t<T>;
   const BiasActConstants<A> k = piecewise_linear<A>(p.act, p.alpha, p.gain, p.clamp);
   const StyledUnits units(p.shape);
+  const bool x_is_y = p.x_is_y;
   for (int64_t unit = begin; unit < end; ++unit) {
     const Place place(p.shape, units, unit, p.noise.data == nullptr);
     const Numbers<A, planes> scale(p.scale, place);
@@ -169,7 +170,10 @@ void backward(const StyledBiasActBackwardParams& p, int64_t begin, int64_t end) 
         const A slope = with_ref ? bias_act_slope<Activation::lrelu, false>(load(ref[i]), k) : k.gain;
         const A du = load(dy[i]) * slope;
         store(dx[i], du * scale[i]);
-        if constexpr (with_x) (planes ? times_x : row_x[i]) += du * load(x[i]);
+        if constexpr (with_x) {
+          const A per_slope = slope == 0 ? A(0) : A(load(dy[i]));
+          (planes ? times_x : row_x[i]) += (x_is_y ? per_slope : du) * load(x[i]);
+        }
         if constexpr (with_parameters) {
           (planes ? times_noise : row_noise[i]) += du * noise[i];
           (planes ? plain : row_b[i]) += du;

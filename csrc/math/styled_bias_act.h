@@ -42,6 +42,9 @@ struct StyledBiasActBackwardParams {
   const void* dy;
   const void* ref;  // y; null for linear without clamp
   const void* x;    // null: no sum_x
+  // x is y. Then sum_x is of du times u: where y = slope * u, which holds for these activations, that is dy times y,
+  // and nothing where the slope is 0.
+  bool x_is_y;
   ChannelNumbers scale;
   PixelNumbers noise;  // null: no sum_noise
   void* dx;

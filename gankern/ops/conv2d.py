@@ -15,6 +15,7 @@ import torch
 
 from gankern import checks, convolution, dispatch, library
 from gankern.ops.bias_act import activation_funcs, bias_act
+from gankern.ops.styled_conv2d import fits, styled_conv2d
 from gankern.reference import conv2d as reference
 
 Size = int | Sequence[int]
@@ -33,6 +34,7 @@ def conv2d(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    precise: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Convolves, adds a bias and applies an activation: y = bias_act(conv(input, weight), bias, act, gain, clamp).
@@ -43,6 +45,8 @@ def conv2d(
         bias: Bias [O], of the dtype of input or float32, or None.
         stride, padding, dilation, groups: As in `torch.nn.functional.conv2d`: numbers, or pairs [y, x].
         act, alpha, gain, clamp: As in `gankern.bias_act`; nothing is done by default.
+        precise: True convolves as backend='eager' does, directly, with errors near 3e-7 of the largest result. Else
+            they may reach 2e-5, where Winograd's algorithm is faster and torch.use_deterministic_algorithms is off.
         backend: 'native' for gankern's gradients, 'eager' for torch's; None chooses.
 
     Returns:
@@ -67,9 +71,12 @@ def conv2d(
     )
     _check_size(op, input, weight, pads, dilations)
     _check_tail(op, input, weight.shape[0], bias, act, alpha, gain, clamp)
-    if dispatch.choose("conv2d", input.device.type, backend) == "eager":
+    if precise or dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv2d(input, weight, bias, strides, pads, dilations, groups, *tail)
+    tail = _tail(act, alpha, gain, clamp)
+    if strides == dilations == [1, 1] and groups == 1 and fits(input, weight, pads, *tail[:3], None, backend):
+        return styled_conv2d(input, weight, None, None, None, None, bias, pads, *tail)
     y = torch.ops.gankern.conv2d(input, weight.to(input.dtype), strides, pads, dilations, groups)
     if bias is None and act == "linear" and alpha is gain is clamp is None:
         return y
@@ -90,6 +97,7 @@ def conv_transpose2d(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    precise: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
     """The transpose of `conv2d` in its input, with bias and activation: input [N, I, H, W] -> [N, O, ...].
@@ -100,6 +108,7 @@ def conv_transpose2d(
         bias: Bias [O], of the dtype of input or float32, or None.
         stride, padding, output_padding, groups, dilation: As in `torch.nn.functional.conv_transpose2d`.
         act, alpha, gain, clamp: As in `gankern.bias_act`; nothing is done by default.
+        precise: As in `conv2d`.
         backend: 'native' for gankern's gradients, 'eager' for torch's; None chooses.
 
     Returns:
@@ -126,7 +135,7 @@ def conv_transpose2d(
         expected = f"be smaller than stride {strides} or dilation {dilations}"
         raise checks.bad_value(op, "output_padding", expected, extra)
     _check_tail(op, input, weight.shape[1] * groups, bias, act, alpha, gain, clamp)
-    if dispatch.choose("conv2d", input.device.type, backend) == "eager":
+    if precise or dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv_transpose2d(input, weight, bias, strides, pads, extra, groups, dilations, *tail)
     weight = weight.to(input.dtype)

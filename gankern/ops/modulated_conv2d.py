@@ -10,7 +10,9 @@ import torch
 
 from gankern import checks
 from gankern.ops.conv2d_resample import conv2d_resample
-from gankern.ops.styled_bias_act import styled_bias_act
+from gankern.ops.squared_norms import squared_norms
+from gankern.ops.styled_bias_act import checked_tail, styled_bias_act
+from gankern.ops.styled_conv2d import fits, styled_conv2d
 
 
 def modulated_conv2d(
@@ -33,6 +35,7 @@ def modulated_conv2d(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    precise: bool = False,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Convolves every sample with weights scaled by its styles, then adds noise and bias and applies an activation.
@@ -53,6 +56,7 @@ def modulated_conv2d(
         input_gain: Factor of x that demodulation ignores: [], [I] or [N, I]; None for 1.
         noise_strength: Factor of the noise, a scalar tensor [] or one per channel [O]; None for 1.
         bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
+        precise: As in `conv2d`.
         backend: 'native', 'triton' or 'eager' of the ops it is made of; None chooses.
 
     Returns:
@@ -64,8 +68,9 @@ def modulated_conv2d(
 
     Gradients: x, weight, styles, input_gain, noise, noise_strength and bias, to any order.
     Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
-        and bias and activates as it goes. In float16 and demodulated, weight and styles are first scaled to magnitude
-        1, which changes nothing else and keeps the sums from overflowing.
+        and bias and activates as it goes. On the CPU both are inside the convolution, if it is 3x3 and large enough.
+        In float16 and demodulated, weight and styles are first scaled to magnitude 1, which changes nothing else and
+        keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
         Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16);
         Karras et al., "Alias-Free Generative Adversarial Networks", 2021, section 3, configuration D (input_gain).
@@ -75,27 +80,39 @@ def modulated_conv2d(
     weight, styles = weight.to(dtype), styles.to(dtype)
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
-    dcoefs = _demodulation(weight, styles) if demodulate else None  # [N, O]
-    styles = styles if input_gain is None else styles * input_gain  # [N, I]
+    dcoefs = _demodulation(weight, styles, backend) if demodulate else None  # [N, O]
+    styles = styles if input_gain is None else styles * input_gain.to(dtype)  # [N, I]
+    plain = not fused_modconv and not precise and flip_weight and up == down == 1
+    if plain and weight.shape[2:] == (3, 3) and isinstance(padding, int) and 0 <= padding <= 2:
+        shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
+        _check_noise(noise, shape)
+        pads, factors = [padding, padding], (noise, noise_strength, bias)
+        numbers = checked_tail(x, shape, dcoefs, *factors, act, alpha, gain, clamp)
+        if fits(x, weight, pads, act, *numbers[:2], noise_strength, backend):
+            return styled_conv2d(x, weight, styles, dcoefs, *factors, pads, act, *numbers)
     if fused_modconv is None:
         fused_modconv = _prefers_per_sample_weights(x, weight, up, down, padding)
     resample = (resample_filter, up, down, padding)
+    options: dict[str, Any] = {"flip_weight": flip_weight, "precise": precise, "backend": backend}
     tail: dict[str, Any] = {"act": act, "alpha": alpha, "gain": gain, "clamp": clamp, "backend": backend}
     if fused_modconv and x.shape[0] > 0:
         w = weight * styles[:, None, :, None, None]  # [N, O, I, k, k]
         w = w if dcoefs is None else w * dcoefs[:, :, None, None, None]  # [N, O, I, k, k]
-        x = _convolve_per_sample(x, w.to(x.dtype), *resample, flip_weight, backend)  # [N, O, H, W]
+        x = _convolve_per_sample(x, w.to(x.dtype), *resample, options)  # [N, O, H, W]
         dcoefs = None
     else:
         x = styled_bias_act(x, styles.to(torch.promote_types(x.dtype, torch.float32)), backend=backend)  # [N, I, H, W]
-        x = conv2d_resample(x, weight.to(x.dtype), *resample, flip_weight=flip_weight, backend=backend)  # [N, O, H, W]
-    _check_noise(noise, x)
+        x = conv2d_resample(x, weight.to(x.dtype), *resample, **options)  # [N, O, H, W]
+    _check_noise(noise, x.shape)
     return styled_bias_act(x, dcoefs, noise, noise_strength, bias, **tail)
 
 
-def _demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+def _demodulation(weight: torch.Tensor, styles: torch.Tensor, backend: str | None) -> torch.Tensor:
     """One over the norm of each output channel's modulated weights: the sum over pixels does not depend on n."""
-    energy = weight.square().sum(dim=[2, 3])  # [O, I]
+    if weight.device.type == "cpu" and weight.is_contiguous():
+        energy = squared_norms(weight.flatten(2).flatten(0, 1), backend=backend).view(weight.shape[:2])  # [O, I]
+    else:
+        energy = weight.square().sum(dim=[2, 3])  # [O, I]
     energy = styles.square() @ energy.t()  # [N, O]
     return (energy + 1e-8).rsqrt()
 
@@ -125,8 +142,7 @@ def _convolve_per_sample(
     up: int,
     down: int,
     padding: int | Sequence[int],
-    flip_weight: bool,
-    backend: str | None,
+    options: dict[str, Any],
 ) -> torch.Tensor:
     """Sample n convolved with w[n]: a batched matrix product for 1x1, else one convolution with N groups."""
     n, o, i, kh, kw = w.shape
@@ -141,7 +157,7 @@ def _convolve_per_sample(
         return pixels.reshape(n, h, width, o).permute(0, 3, 1, 2)  # [N, O, H, W]
     x = x.reshape(1, n * i, h, width)  # [1, N * I, H, W]
     w = w.reshape(n * o, i, kh, kw)  # [N * O, I, k, k]
-    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, flip_weight=flip_weight, backend=backend)
+    x = conv2d_resample(x, w, resample_filter, up, down, padding, groups=n, **options)
     x = x.reshape(n, o, *x.shape[2:])  # [N, O, H, W]
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
@@ -171,13 +187,13 @@ def _check(x: Any, weight: Any, styles: Any, input_gain: Any) -> None:
         raise checks.bad_value(op, "input_gain", expected, f"{list(input_gain.shape)} (x is {list(x.shape)})")
 
 
-def _check_noise(noise: Any, y: torch.Tensor) -> None:
+def _check_noise(noise: Any, shape: Sequence[int]) -> None:
     """Against the size of the result, which is known only now; the name is the caller's."""
     if noise is None:
         return
     op = "modulated_conv2d"
     checks.check_floating(op, "noise", noise)
-    n, _, h, w = y.shape
+    n, _, h, w = shape
     if noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
         expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}"
         raise checks.bad_value(op, "noise", expected, list(noise.shape))

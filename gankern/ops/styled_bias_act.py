@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,11 +60,8 @@ def styled_bias_act(
     Backends: native (CPU), triton, eager. Arithmetic in float32 for 16-bit types.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2 and figure 2d.
     """
-    _check(x, scale, noise, strength, b, act, alpha, gain, clamp)
-    spec = activation_funcs[act]
-    alpha = float(spec.def_alpha if alpha is None else alpha)
-    gain = float(spec.def_gain if gain is None else gain)
-    clamp = None if clamp is None else float(clamp)
+    checks.check_image("styled_bias_act", x)
+    alpha, gain, clamp = checked_tail(x, x.shape, scale, noise, strength, b, act, alpha, gain, clamp)
     if scale is None and noise is None and b is None and act == "linear" and gain == 1 and clamp is None:
         return x
     chosen = dispatch.choose("styled_bias_act", x.device.type, backend)
@@ -78,9 +76,20 @@ def styled_bias_act(
     return library.ops(chosen).styled_bias_act(x, scale, noise, strength, b, act, alpha, gain, clamp)
 
 
-def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain: Any, clamp: Any) -> None:
+def checked_tail(
+    x: torch.Tensor,
+    shape: Sequence[int],
+    scale: Any,
+    noise: Any,
+    strength: Any,
+    b: Any,
+    act: Any,
+    alpha: Any,
+    gain: Any,
+    clamp: Any,
+) -> tuple[float, float, float | None]:
+    """alpha, gain and clamp with their defaults, if all fits images of a shape, of the dtype and on the device of x."""
     op = "styled_bias_act"
-    checks.check_image(op, x)
     if act not in tuple(activation_funcs):  # which need not be hashable
         raise checks.bad_value(op, "act", f"be one of {', '.join(activation_funcs)}", repr(act))
     for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
@@ -90,7 +99,7 @@ def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alph
         raise checks.bad_value(op, "clamp", "be None or at least 0", clamp)
     if strength is not None and noise is None:
         raise checks.bad_value(op, "strength", "be None where there is no noise", type(strength).__name__)
-    n, c, h, w = x.shape
+    n, c, h, w = shape
     for name, tensor, allowed in (
         ("scale", scale, ((n, c),)),
         ("noise", noise, ((n, 1, h, w), (1, 1, h, w), (h, w))),
@@ -104,8 +113,12 @@ def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, act: Any, alph
             raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
         if tensor.shape not in allowed:
             expected = f"have shape {SHAPES[name].format(n=n, c=c, h=h, w=w)}"
-            raise checks.bad_value(op, name, expected, f"{list(tensor.shape)} (x is {list(x.shape)})")
+            raise checks.bad_value(op, name, expected, f"{list(tensor.shape)} (x is {list(shape)})")
         checks.check_same_device(op, name, tensor, x)
+    spec = activation_funcs[act]
+    alpha = float(spec.def_alpha if alpha is None else alpha)
+    gain = float(spec.def_gain if gain is None else gain)
+    return alpha, gain, None if clamp is None else float(clamp)
 
 
 def _through_bias_act(act: str, alpha: float) -> bool:

@@ -35,11 +35,11 @@ activation_funcs = {
 }
 
 
-# Of the activations that are straight on both sides of zero, the slope below it.
-SLOPES: dict[str, Callable[[float], float]] = {
-    "linear": lambda alpha: 1.0,
-    "relu": lambda alpha: 0.0,
-    "lrelu": lambda alpha: alpha,
+# f(gain * u) = gain * f(u) for these, if gain > 0: into x itself with `overwrite`.
+HOMOGENEOUS: dict[str, Callable[[torch.Tensor, float, bool], torch.Tensor]] = {
+    "linear": lambda x, alpha, overwrite: x,
+    "relu": lambda x, alpha, overwrite: F.relu(x, inplace=overwrite),
+    "lrelu": lambda x, alpha, overwrite: F.leaky_relu(x, alpha, inplace=overwrite),
 }
 
 
@@ -62,12 +62,10 @@ def bias_act(
         shape[dim] = -1
         b = b.to(x.dtype).reshape(shape)
         x, overwrite = x.add_(b) if overwrite else x + b, True
-    if act in SLOPES and gain > 0 and alpha >= 0:  # gain * f(u) = f(gain * u)
+    if act in HOMOGENEOUS and gain > 0 and alpha >= 0:  # the derivative of an in-place lrelu refuses alpha < 0
         if gain != 1:
             x, overwrite = x.mul_(gain) if overwrite else x * gain, True
-        slope = SLOPES[act](alpha)
-        if slope != 1:
-            x = F.leaky_relu_(x, slope) if overwrite else F.leaky_relu(x, slope)
+        x = HOMOGENEOUS[act](x, alpha, overwrite)
     else:
         x = activation_funcs[act].func(x, alpha)
         x = x if gain == 1 else x * gain

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..training.images import ImageData, to_float, to_uint8
 from ..training.state import Generator
+from .fid import feature_distance
 
 FEATURES = 64
 EPOCHS = 12
@@ -80,30 +81,10 @@ def fd_digits(G_ema: Generator, data: ImageData, num_samples: int = 2000, seed: 
     fake_features, fake_classes = _judge(judge, fakes)
     return FDDigits(
         class_accuracy=(fake_classes == classes).double().mean().item(),
-        fd=frechet_distance(fake_features, real_features),
-        fd_floor=frechet_distance(real_features[~test], real_features[test]),
+        fd=feature_distance(fake_features, real_features),
+        fd_floor=feature_distance(real_features[~test], real_features[test]),
         judge_accuracy=(real_classes == labels)[test].double().mean().item(),
     )
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """|mean_a - mean_b|^2 + Tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), in float64.
-
-    Args:
-        a: Features [N, F].
-        b: Features [M, F].
-
-    Returns:
-        The distance, at least 0 up to rounding.
-    """
-    a, b = a.double(), b.double()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)  # [F, F]
-    # the eigenvalues of cov_a cov_b are those of the symmetric root_a cov_b root_a
-    values, vectors = torch.linalg.eigh(cov_a)
-    root_a = vectors * values.clamp_min(0).sqrt() @ vectors.T  # [F, F]
-    cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp_min(0).sqrt().sum()
-    mean = (a.mean(0) - b.mean(0)).square().sum()
-    return (mean + cov_a.trace() + cov_b.trace() - 2 * cross).item()
 
 
 def _train_judge(images: Tensor, labels: Tensor, num_classes: int) -> Judge:

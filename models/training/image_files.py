@@ -1,5 +1,6 @@
 """Images from a folder or a zip file, with StyleGAN2-ADA's dataset.json for labels."""
 
+import hashlib
 import io
 import json
 import os
@@ -29,6 +30,11 @@ class Folder:
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 
+    def version(self, name: str) -> tuple[int, int]:
+        """Changes with the file: its size and the time of its last change."""
+        status = (self.path / name).stat()
+        return status.st_size, status.st_mtime_ns
+
 
 class ZipArchive:
     """The members of one zip file, stored or deflated; each process opens its own handle."""
@@ -43,6 +49,11 @@ class ZipArchive:
 
     def read(self, name: str) -> bytes:
         return self._open().read(name)
+
+    def version(self, name: str) -> tuple[int, int]:
+        """Changes with the member: its size and checksum."""
+        info = self._open().getinfo(name)
+        return info.file_size, info.CRC
 
     def _open(self) -> zipfile.ZipFile:
         if self.handle is None or self.owner != os.getpid():  # a forked worker must not share the file position
@@ -100,6 +111,13 @@ class ImageFiles(ImageData):
         if image.shape[0] != self.channels:
             raise ValueError(f"data: {self._where(file)} must be grey like {self.files[0]}, got colour")
         return image
+
+    def fingerprint(self) -> str:
+        """A hash of the files' names and versions; reading all of them could take longer than what it is for."""
+        digest = hashlib.sha256(self.name.encode())
+        for file in self.files:
+            digest.update(f"{file} {self.archive.version(file)}\n".encode())
+        return digest.hexdigest()
 
     def _where(self, file: str) -> str:
         return f"{self.path}/{file}"

@@ -1,5 +1,7 @@
 """What every data set looks like from the outside: images of one size, counted from 0, with or without labels."""
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -60,6 +62,13 @@ class ImageData(Dataset[Tensor]):
         if labels.ndim == 2:
             return labels
         return torch.zeros(len(indices), self.c_dim).scatter_(1, labels[:, None], 1.0)
+
+    def fingerprint(self) -> str:
+        """A hash in hexadecimal that changes with the images."""
+        digest = hashlib.sha256(f"{self.name} {len(self)}".encode())
+        for first in range(0, len(self), 1024):
+            digest.update(self.read(np.arange(first, min(first + 1024, len(self)))).numpy().tobytes())
+        return digest.hexdigest()
 
     def without_labels(self) -> "ImageData":
         """The same images, unconditional."""

@@ -1,5 +1,6 @@
 """The pictures of a run: the sample grid, with one column per class, and the timeline of its first row."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from .images import ImageData, to_float, to_uint8
 from .png import read_png, write_png
 from .state import Generator
 
-FAKES = "fakes*.png"
 MAX_COLUMNS = 10
 ROWS = 8
 TIMELINE_ROWS = 12
@@ -57,12 +57,25 @@ def grid_inputs(data: ImageData, z_dim: int, seed: int) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
+def generate(G: Generator, z: Tensor, c: Tensor, truncation_psi: float = 1.0) -> Tensor:
+    """Images [N, C, h, w] to look at: with constant noise, and truncated where the generator has styles to truncate.
+
+    Raises:
+        ValueError: `truncation_psi` is not 1 for a generator without styles.
+    """
+    if hasattr(G, "mapping"):
+        return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi), noise_mode="const")
+    if truncation_psi != 1:
+        raise ValueError(f"truncation needs a generator with styles, got psi {truncation_psi} for {type(G).__name__}")
+    return G(z, c)
+
+
+@torch.no_grad()
 def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: int) -> None:
     """Writes the sample grid of the averaged generator, a row at a time, with constant noise."""
     device = next(G_ema.parameters()).device
     rows = [
-        G_ema.synthesis(G_ema.mapping(zs.to(device), cs.to(device)), noise_mode="const")
-        for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
+        generate(G_ema, zs.to(device), cs.to(device)) for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
     ]
     write_png(path, tile(present(torch.cat(rows)), columns))
 
@@ -78,9 +91,16 @@ def write_reals(path: Path, data: ImageData) -> None:
     write_png(path, tile(present(images), columns))
 
 
+def sample_grids(run_dir: Path) -> list[Path]:
+    """The run's sample grids, earliest first."""
+    return sorted(
+        run_dir.glob("fakes*.png"), key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)]
+    )
+
+
 def write_timeline(run_dir: Path) -> Path | None:
     """Stacks the first row of the run's sample grids, earliest first, into timeline.png: one row per moment."""
-    grids = sorted(run_dir.glob(FAKES))
+    grids = sample_grids(run_dir)
     if not grids:
         return None
     chosen = np.unique(np.linspace(0, len(grids) - 1, TIMELINE_ROWS).round().astype(int))
@@ -90,6 +110,15 @@ def write_timeline(run_dir: Path) -> Path | None:
         row = grid[: len(grid) // ROWS]
         step = max(row.shape[0] // (2 * TILE), 1)
         rows.append(row[::step, ::step])
+    width = max(row.shape[1] for row in rows)  # the images of a growing run become larger than a tile
+    rows = [_enlarged(row, width) for row in rows]
     path = run_dir / "timeline.png"
     write_png(path, np.concatenate(rows))
     return path
+
+
+def _enlarged(row: np.ndarray, width: int) -> np.ndarray:
+    """Repeats the pixels of uint8 [H, W, C] until it is `width` wide, in proportion."""
+    height = round(row.shape[0] * width / row.shape[1])
+    y, x = np.arange(height) * row.shape[0] // height, np.arange(width) * row.shape[1] // width
+    return row[y[:, None], x]

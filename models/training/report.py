@@ -3,20 +3,27 @@
 import base64
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from .pictures import FAKES
+from .pictures import sample_grids
 from .plots import HEIGHT, WIDTH, Series, line_chart
-from .run_folder import OPTIONS, read_stats
+from .run_folder import OPTIONS, read_metrics, read_stats
 
 CHARTS = (  # title, vertical axis, {legend: statistic}
     ("Discriminator scores", "mean score", {"real": "Loss/scores/real", "fake": "Loss/scores/fake"}),
     ("Losses", "loss", {"G": "Loss/G/loss", "D": "Loss/D/loss"}),
+    ("Class head", "cross entropy", {"G": "Loss/G/class", "D": "Loss/D/class"}),
     ("R1", "penalty", {"R1": "Loss/r1_penalty"}),
+    ("Gradient penalty", "penalty", {"WGAN-GP": "Loss/gp_penalty"}),
     ("Path length", "penalty", {"path length": "Loss/pl_penalty"}),
+    ("Growth", "pixels", {"resolution": "Progress/resolution"}),
     ("Speed", "images / s", {"images / s": "Timing/images_per_sec"}),
 )
+
+KIMG = "real images seen (thousands)"
+MOST_CURVES = 4  # of one chart of a metric: SWD has a value for each resolution
 
 STYLE = """
 body { font: 15px/1.5 sans-serif; color: #333; max-width: 1180px; margin: 2em auto; padding: 0 1em; }
@@ -35,7 +42,8 @@ def write_curves(run_dir: Path) -> Path:
             points = [(t["Progress/kimg"]["mean"], t[name]["mean"]) for t in ticks if name in t]
             series.append(Series(legend, [x for x, _ in points], [y for _, y in points]))
         if any(s.x for s in series):
-            charts.append(line_chart(title, "real images seen (thousands)", y_label, series))
+            charts.append(line_chart(title, KIMG, y_label, series))
+    charts += metric_charts(read_metrics(run_dir))
     placed = [
         chart.replace("<svg ", f'<svg x="{k % 2 * WIDTH}" y="{k // 2 * HEIGHT}" ', 1) for k, chart in enumerate(charts)
     ]
@@ -46,6 +54,22 @@ def write_curves(run_dir: Path) -> Path:
     return path
 
 
+def metric_charts(measured: list[dict[str, float]]) -> list[str]:
+    """A chart for each metric; names that differ in a number at their end share one, and deviations have none."""
+    names = sorted({name for values in measured for name in values if name != "kimg" and not name.endswith("_std")})
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
+    charts = []
+    for group, members in groups.items():
+        series = []
+        for name in sorted(members, key=len)[:MOST_CURVES]:
+            points = [(values["kimg"], values[name]) for values in measured if name in values]
+            series.append(Series(name, [x for x, _ in points], [y for _, y in points]))
+        charts.append(line_chart(group, KIMG, group, series))
+    return charts
+
+
 def write_report(run_dir: Path, results: dict[str, Any]) -> Path:
     """Writes report.html: results, sample grid, timeline, real images, curves and configuration, nothing linked.
 
@@ -54,7 +78,7 @@ def write_report(run_dir: Path, results: dict[str, Any]) -> Path:
         results: Names and values of the table at the top.
     """
     curves = write_curves(run_dir).read_text()
-    grids = sorted(run_dir.glob(FAKES))
+    grids = sample_grids(run_dir)
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in results.items())
     config = json.dumps(json.loads((run_dir / OPTIONS).read_text()), indent=2)
     parts = [

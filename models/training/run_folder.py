@@ -9,6 +9,7 @@ from typing import Any
 from .checkpoint import latest_snapshot
 
 STATS = "stats.jsonl"
+METRICS = "metrics.jsonl"
 OPTIONS = "training_options.json"
 
 
@@ -65,12 +66,24 @@ def read_stats(run_dir: Path) -> list[dict[str, dict[str, float]]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def append_metrics(run_dir: Path, cur_nimg: int, values: dict[str, float]) -> None:
+    """Adds one measurement, a line of JSON: {"kimg", name: value}."""
+    with (run_dir / METRICS).open("a") as file:
+        file.write(json.dumps({"kimg": cur_nimg / 1000, **values}) + "\n")
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, float]]:
+    """The run's measurements, oldest first."""
+    path = run_dir / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def continue_run(snapshot: Path, cur_nimg: int, outdir: Path, description: str) -> Path:
     """The folder in which a run goes on: its own, or from an older snapshot a new one with the history up to there."""
     run_dir = snapshot.parent
     if latest_snapshot(run_dir) != snapshot or not (run_dir / OPTIONS).exists():
         old, run_dir = run_dir, new_run_dir(outdir, description)
-        kept = [old / STATS, old / "reals.png", *sorted(old.glob("fakes*.png"))]
+        kept = [old / STATS, old / METRICS, old / "reals.png", *sorted(old.glob("fakes*.png"))]
         for path in kept:
             if path.exists() and (path.name < f"fakes{cur_nimg // 1000:06d}.png" or not path.name.startswith("fakes")):
                 shutil.copy2(path, run_dir)
@@ -79,15 +92,16 @@ def continue_run(snapshot: Path, cur_nimg: int, outdir: Path, description: str) 
 
 
 def forget_after(run_dir: Path, cur_nimg: int) -> None:
-    """Drops the ticks that the run wrote after the snapshot it is resumed from."""
-    path = run_dir / STATS
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(line for line in lines if _kimg(line) * 1000 <= cur_nimg))
+    """Drops the ticks and measurements that the run wrote after the snapshot it is resumed from."""
+    for path in (run_dir / STATS, run_dir / METRICS):
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if _kimg(line) * 1000 <= cur_nimg))
 
 
 def _kimg(line: str) -> float:
     try:
-        return float(json.loads(line)["Progress/kimg"]["mean"])
+        values = json.loads(line)
+        return float(values["kimg"] if "kimg" in values else values["Progress/kimg"]["mean"])
     except ValueError:  # the line that was being written when the run was killed
         return float("inf")

@@ -16,6 +16,7 @@ CASES = [
     _squared_norms("image", (2, 3, 5, 4), core=True),
     _squared_norms("latents", (3, 4, 5)),
     _squared_norms("numbers", (7,)),
+    _squared_norms("kernels", (35, 9)),
     _squared_norms("one_pixel", (2, 3, 1, 1)),
     _squared_norms("pieces", (2, 3, 67, 131)),
     _squared_norms("empty_batch", (0, 3, 4, 5)),

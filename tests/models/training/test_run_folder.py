@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from gankern.models.training.run_folder import (
+    append_metrics,
     append_stats,
     continue_run,
     find_snapshot,
     new_run_dir,
+    read_metrics,
     read_stats,
     write_config,
 )
@@ -26,6 +28,7 @@ def run_dir(tmp_path: Path) -> Path:
     write_config(run_dir, {"preset": "digits"})
     for kimg in range(2, 13, 2):
         append_stats(run_dir, tick(kimg))
+        append_metrics(run_dir, kimg * 1000, {"swd": 100.0 - kimg})
         (run_dir / f"fakes{kimg:06d}.png").touch()
     with (run_dir / "stats.jsonl").open("a") as file:
         file.write('{"Progress/ki')
@@ -58,6 +61,7 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path, resume: str) -> None:
 def test_the_newest_snapshot_continues_in_its_folder_without_what_came_after(run_dir: Path) -> None:
     assert continue_run(run_dir / "network-snapshot-000008.pt", 8000, run_dir.parent, "digits") == run_dir
     assert [t["Progress/kimg"]["mean"] for t in read_stats(run_dir)] == [2, 4, 6, 8]
+    assert read_metrics(run_dir) == [{"kimg": kimg, "swd": 100 - kimg} for kimg in (2, 4, 6, 8)]
 
 
 def test_an_older_snapshot_continues_in_a_new_folder_with_its_history(run_dir: Path) -> None:
@@ -65,6 +69,7 @@ def test_an_older_snapshot_continues_in_a_new_folder_with_its_history(run_dir: P
     branch = continue_run(run_dir / "network-snapshot-000004.pt", 4000, run_dir.parent, "digits")
     assert branch.name == "00001-digits"
     assert [t["Progress/kimg"]["mean"] for t in read_stats(branch)] == [2, 4]
+    assert [values["kimg"] for values in read_metrics(branch)] == [2, 4]
     assert [p.name for p in sorted(branch.glob("fakes*.png"))] == ["fakes000002.png"]
     assert (run_dir / "stats.jsonl").read_text() == old_stats
     assert json.loads((run_dir / "training_options.json").read_text())
