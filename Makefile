@@ -2,6 +2,7 @@
 # make test    the whole test suite
 # make lint    ruff, mypy, clang-format
 # make bench   the benchmarks of the ops on this machine
+# make dropin-check PEER=path   a checkout of a published project, before and after gankern.patch()
 # Each sets up what it needs in .venv, once. Settings: PYTHON=python3.12, TORCH=torch==2.11.0, GANKERN_BUILD=cpu.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
 RUN := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench dropin-check clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.built
@@ -32,6 +33,10 @@ format: $(VENV)/.tested
 
 bench: $(VENV)/.tested
 	$(RUN)/python -m bench.run
+
+dropin-check: $(VENV)/.built
+	@test -n "$(PEER)" || { echo "make dropin-check PEER=path/to/checkout"; exit 2; }
+	$(RUN)/python tests/dropin/peer.py "$(PEER)"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info gankern/*.so

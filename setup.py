@@ -5,7 +5,6 @@ TORCH_CUDA_ARCH_LIST (default "8.0 9.0"), CUDA_HOME, CXX, CXXFLAGS and MAX_JOBS 
 """
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ TORCH = Path(torch.__file__).parent
 CSRC = Path(__file__).parent.resolve() / "csrc"
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fopenmp-simd -fno-math-errno -fno-trapping-math"
 SIMD_LEVELS = {"baseline": ""}
-if platform.machine() in ("x86_64", "AMD64"):
+if os.uname().machine == "x86_64":
     SIMD_LEVELS["avx2"] = "-mavx2 -mfma"
     SIMD_LEVELS["avx512"] = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512"
 
@@ -74,6 +73,8 @@ class NinjaBuild(build_ext):
         (self.folder / "build.ninja").write_text("\n".join(self.lines) + "\n")
         jobs = [f"-j{os.environ['MAX_JOBS']}"] if "MAX_JOBS" in os.environ else []
         subprocess.run([sys.executable, "-m", "ninja", "-C", str(self.folder), *jobs], check=True)
+        site = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
+        self.copy_file("gankern/dropin/gankern.pth", site)  # beside the packages, where Python reads it as it starts
 
     def compile(self, source: Path, flags: str = "", variant: str = "all", rule: str = "cxx") -> str:
         output = f"{source.parent.name}-{source.stem}-{variant}.o"
@@ -82,7 +83,6 @@ class NinjaBuild(build_ext):
 
     def link(self, name: str, objects: list[str], flags: str) -> None:
         path = Path(self.get_ext_fullpath(f"gankern.{name}")).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.lines.append(f"build {str(path).replace(' ', '$ ')}: link {' '.join(objects)}\n  flags = {flags}")
 
 

@@ -2,6 +2,7 @@
 
 from gankern import dispatch as _dispatch
 from gankern.dispatch import explain, use_backend
+from gankern.dropin import patch, patched, unpatch
 from gankern.library import inputs_only
 from gankern.ops.adain import adain
 from gankern.ops.attention import attention, self_attention2d
@@ -52,6 +53,8 @@ __all__ = [
     "no_weight_gradients",
     "noise_injection",
     "normalize_2nd_moment",
+    "patch",
+    "patched",
     "path_length_penalty",
     "pixel_norm",
     "r1_penalty",
@@ -63,6 +66,7 @@ __all__ = [
     "squared_norms",
     "style_epilogue",
     "styled_bias_act",
+    "unpatch",
     "upfirdn2d",
     "upsample2d",
     "upsample_add",

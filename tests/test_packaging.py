@@ -73,7 +73,7 @@ def test_the_wheel_holds_the_library_the_models_and_the_kernels(source, tmp_path
     assert "gankern/models/training/DIGITS.md" in names, "the attribution goes with the data"
     for stem in ("_C.", "_host."):
         assert [n for n in names if n.startswith(f"gankern/{stem}") and n.endswith(".so")], stem
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gankern"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gankern", "gankern.pth"}
 
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -89,6 +89,15 @@ torch.autograd.grad(gankern.bias_act(x, act="lrelu", backend="native").sum(), x)
     assert "native  <- runs" in printed
 
 
+def test_an_editable_install_reads_the_start_up_file_too(source, tmp_path):
+    """After the wheel, whose compiled objects it finds again."""
+    code = f"import setuptools.build_meta as b; print(b.build_editable({str(tmp_path)!r}))"
+    output(python(code, source, GANKERN_BUILD="cpu", CXXFLAGS="-O0", MAX_JOBS="2"))
+    (wheel,) = tmp_path.glob("gankern-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("gankern.pth") == (ROOT / "gankern/dropin/gankern.pth").read_bytes()
+
+
 def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
     code = f"import setuptools.build_meta as b; print(b.build_sdist({str(tmp_path)!r}))"
     output(python(code, source, GANKERN_BUILD="cpu"))
@@ -96,7 +105,14 @@ def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     native = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*") if path.is_file()}
-    needed = native | {"setup.py", "pyproject.toml", "LICENSE", "README.md", "models/training/digits.npz"}
+    needed = native | {
+        "gankern/dropin/gankern.pth",
+        "setup.py",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "models/training/digits.npz",
+    }
     assert needed - names == set()
 
 

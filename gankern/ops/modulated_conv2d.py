@@ -28,6 +28,7 @@ def modulated_conv2d(
     flip_weight: bool = True,
     fused_modconv: bool | None = None,
     *,
+    input_gain: torch.Tensor | None = None,
     noise_strength: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     act: str = "linear",
@@ -52,6 +53,7 @@ def modulated_conv2d(
         demodulate: Whether each output channel's weights are scaled to unit norm, per sample.
         fused_modconv: True convolves with per-sample weights, False scales x and the result around one convolution
             with the common weights. Equal but for rounding; None chooses the faster.
+        input_gain: Factor of x that demodulation ignores: [], [I] or [N, I]; None for 1.
         noise_strength: Factor of the noise, a scalar tensor [] or one per channel [O]; None for 1.
         bias, act, alpha, gain, clamp: As `b` and the rest in `bias_act`; nothing is done by default.
         precise: As in `conv2d`.
@@ -64,20 +66,22 @@ def modulated_conv2d(
         TypeError: a tensor is not of a dtype named above.
         ValueError: a shape does not fit, or a number is out of range.
 
-    Gradients: x, weight, styles, noise, noise_strength and bias, to any order.
+    Gradients: x, weight, styles, input_gain, noise, noise_strength and bias, to any order.
     Backends: those of `conv2d`, `upfirdn2d` and `styled_bias_act`: one pass scales x, one the result, which adds noise
         and bias and activates as it goes. On the CPU both are inside the convolution, if it is 3x3 and large enough.
         In float16 and demodulated, weight and styles are first scaled to magnitude 1, which changes nothing else and
         keeps the sums from overflowing.
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section 2.2, equations 1 to 3;
-        Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16).
+        Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix D (float16);
+        Karras et al., "Alias-Free Generative Adversarial Networks", 2021, section 3, configuration D (input_gain).
     """
-    _check(x, weight, styles)
+    _check(x, weight, styles, input_gain)
     dtype = torch.promote_types(torch.promote_types(weight.dtype, styles.dtype), torch.float32)
     weight, styles = weight.to(dtype), styles.to(dtype)
     if demodulate and x.dtype == torch.float16:
         weight, styles = _normalize(weight, styles)
     dcoefs = _demodulation(weight, styles, backend) if demodulate else None  # [N, O]
+    styles = styles if input_gain is None else styles * input_gain.to(dtype)  # [N, I]
     plain = not fused_modconv and not precise and flip_weight and up == down == 1
     if plain and weight.shape[2:] == (3, 3) and isinstance(padding, int) and 0 <= padding <= 2:
         shape = (x.shape[0], weight.shape[0], x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
@@ -158,7 +162,7 @@ def _convolve_per_sample(
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
-def _check(x: Any, weight: Any, styles: Any) -> None:
+def _check(x: Any, weight: Any, styles: Any, input_gain: Any) -> None:
     """What conv2d_resample and bias_act do not check."""
     op = "modulated_conv2d"
     checks.check_image(op, x)
@@ -174,6 +178,13 @@ def _check(x: Any, weight: Any, styles: Any) -> None:
     if styles.shape != (n, i):
         expected = f"have shape [N, I] = [{n}, {i}]"
         raise checks.bad_value(op, "styles", expected, f"{list(styles.shape)} (x is {list(x.shape)})")
+    if input_gain is None:
+        return
+    checks.check_floating(op, "input_gain", input_gain)
+    checks.check_same_device(op, "input_gain", input_gain, x)
+    if input_gain.shape not in ((), (1,), (i,), (1, i), (n, 1), (n, i)):
+        expected = f"have shape [], [I] or [N, I] = [{n}, {i}]"
+        raise checks.bad_value(op, "input_gain", expected, f"{list(input_gain.shape)} (x is {list(x.shape)})")
 
 
 def _check_noise(noise: Any, shape: Sequence[int]) -> None:

@@ -171,6 +171,21 @@ def test_an_empty_batch_gives_an_empty_batch(fused_modconv):
     assert y.shape == (0, 2, 6, 5)
 
 
+@pytest.mark.parametrize("shape", [[], [4], [3, 1], [3, 4]])
+@pytest.mark.parametrize("fused_modconv", [True, False])
+def test_an_input_gain_scales_x_and_no_weight(fused_modconv, shape):
+    x, weight, styles, bias = inputs()
+    input_gain = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    options = {"padding": 1, "fused_modconv": fused_modconv, "bias": bias}
+    actual = modulated_conv2d(x, weight, styles, input_gain=input_gain, **options)
+    expected = modulated_conv2d(x * input_gain.expand(3, 4)[:, :, None, None], weight, styles, **options)
+    torch.testing.assert_close(actual, expected)
+    direction = torch.randn_like(actual)
+    wrt = [x, weight, styles, input_gain]
+    for a, e in zip(*(torch.autograd.grad(y, wrt, direction) for y in (actual, expected)), strict=True):
+        torch.testing.assert_close(a, e)
+
+
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("fused_modconv", [True, False, None])
 def test_compiles_as_one_graph(fused_modconv, kernel):
@@ -198,6 +213,12 @@ X, WEIGHT, STYLES = torch.zeros([2, 4, 8, 8]), torch.zeros([6, 4, 3, 3]), torch.
         ({"styles": STYLES[:1]}, ValueError, r"styles must have shape \[N, I\] = \[2, 4\], got \[1, 4\]"),
         ({"styles": None}, TypeError, "styles must be a torch.Tensor, got NoneType"),
         ({"styles": STYLES.to("meta")}, ValueError, "styles must be on the device of x, cpu, got meta"),
+        (
+            {"input_gain": torch.zeros([6])},
+            ValueError,
+            r"input_gain must have shape \[\], \[I\] or \[N, I\] = .* got \[6\]",
+        ),
+        ({"input_gain": 2.0}, TypeError, "input_gain must be a torch.Tensor, got float"),
         ({"noise": torch.zeros([8, 8])}, ValueError, r"noise must have shape \[H, W\], .* = 2, 6, 6, got \[8, 8\]"),
         ({"noise": torch.zeros([6, 6, 6, 6])}, ValueError, r"noise must have shape .* got \[6, 6, 6, 6\]"),
     ],
