@@ -62,7 +62,9 @@ def _load() -> dict[str, float]:
         try:
             return _read(OWN)
         except (OSError, ValueError) as error:
-            warnings.warn(f"gankern: {OWN} is not used ({error}); python -m gankern.doctor --tune mends it", stacklevel=2)
+            warnings.warn(
+                f"gankern: {OWN} is not used ({error}); python -m gankern.doctor --tune mends it", stacklevel=2
+            )
     return _read(BROUGHT)
 
 

@@ -33,7 +33,9 @@ def measure() -> dict[str, float]:
                         last = _speedup(what, dtype, channels, size)
                     speedups[table.key(what, table.DTYPES[dtype], channels, tiles)] = round(last, 3)
                     done = f"{len(speedups)}/{len(dtypes) * len(table.WHAT) * len(table.CHANNELS) * len(table.TILES)}"
-                    print(f"\r\033[K{done} {what}, {channels} channels: {last:.2f}x", end="", file=sys.stderr, flush=True)
+                    print(
+                        f"\r\033[K{done} {what}, {channels} channels: {last:.2f}x", end="", file=sys.stderr, flush=True
+                    )
     print(file=sys.stderr)
     for dtype in (torch.bfloat16, torch.float16):  # where the processor lacks a type, torch's routine is float32's
         for name in [name for name in speedups if ", fp32," in name]:
@@ -70,8 +72,10 @@ def _routines(
     stride, padding = ([2, 2], [0, 0]) if strided else ([1, 1], [1, 1])
     own = w.to(large.dtype)
     if what.endswith("gradient"):
-        ours = torch.ops.gankern.winograd_strided_weight_gradient if strided else (
-            torch.ops.gankern.winograd_weight_gradient
+        ours = (
+            torch.ops.gankern.winograd_strided_weight_gradient
+            if strided
+            else (torch.ops.gankern.winograd_weight_gradient)
         )
         shape = tuple(w.shape)
         return (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gankern
-from gankern import convolution
+from gankern import convolution, transformed_weights
 
 pytestmark = pytest.mark.skipif(not convolution._is_built(), reason="the native backend is not built")
 
@@ -27,7 +27,7 @@ def transforms(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
-    monkeypatch.setattr(convolution, "_kept", {})
+    monkeypatch.setattr(transformed_weights, "_kept", {})
 
 
 def image(n=4, channels=48, size=8):
@@ -124,16 +124,16 @@ def test_a_weight_that_is_used_for_many_pixels_is_not_kept(transforms):
     for _ in range(2):
         gankern.conv2d(image(n=8, size=64), weight(), padding=1)
     assert len(transforms) == 2
-    assert convolution._kept == {}
+    assert transformed_weights._kept == {}
 
 
 def test_no_more_is_kept_than_allowed(monkeypatch):
     one = 2 * 36 * 48 * 32 * 4
-    monkeypatch.setattr(convolution, "MOST_KEPT", 3 * one)
+    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 3 * one)
     for seed in range(8):
         assert_fresh(torch.randn(48, 48, 3, 3, generator=torch.Generator().manual_seed(seed)))
-        assert sum(t.nbytes for t in convolution._kept.values()) <= 3 * one
-    assert len(convolution._kept) == 3
+        assert sum(t.nbytes for t in transformed_weights._kept.values()) <= 3 * one
+    assert len(transformed_weights._kept) == 3
 
 
 def test_a_weight_is_told_from_itself_in_another_type_and_from_its_transpose():

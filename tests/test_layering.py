@@ -45,9 +45,21 @@ MAY_IMPORT = {
     "gankern/run.py": (),
     "gankern/library.py": ("torch",),
     "gankern/dispatch.py": ("torch",),
-    "gankern/convolution.py": ("torch", "gankern._host"),
+    "gankern/convolution.py": ("torch", "gankern.convolution_table", "gankern.transformed_weights"),
+    "gankern/convolution_table.py": ("torch",),
+    "gankern/transformed_weights.py": ("torch", "gankern._host"),
+    "gankern/tune.py": ("torch", "gankern.convolution", "gankern.convolution_table"),
     "gankern/checks.py": ("torch",),
-    "gankern/doctor.py": ("torch", "triton", "numpy", "gankern", "gankern.ops", "gankern.dispatch"),
+    "gankern/doctor.py": (
+        "torch",
+        "triton",
+        "numpy",
+        "gankern",
+        "gankern.ops",
+        "gankern.dispatch",
+        "gankern.convolution_table",
+        "gankern.tune",
+    ),
     "gankern/__init__.py": ("gankern.ops", "gankern.dropin", "gankern.dispatch", "gankern.library"),
 }
 MODELS_NEVER_IMPORT = ("gankern.reference", "gankern.triton", "gankern.dispatch", "gankern.library", "tests", "bench")
