@@ -37,6 +37,7 @@ FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
+    """Adds the command's options to its parser."""
     train.set_defaults(run=run)
     flag: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "0|1"}
     add = train.add_argument
