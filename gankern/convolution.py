@@ -32,11 +32,11 @@ def convolution(
     if x.device.type == "cpu" and _covers(w.shape, stride, padding, dilation, groups):
         strided = list(stride) == [2, 2]
         what = ("transposed" if transposed else "strided") if strided else "convolution"
-        if (strided or list(output_padding) == [0, 0]) and _is_built():
-            if _pays(what, x.dtype, w.shape, _small(x.shape, strided, padding, transposed)):
-                if strided:
-                    return winograd_strided(x, w, padding, transposed, output_padding)
-                return winograd(x, w, padding, transposed)
+        small = _small(x.shape, strided, padding, transposed)
+        if strided and _is_built() and _pays(what, x.dtype, w.shape, small):
+            return winograd_strided(x, w, padding, transposed, output_padding)
+        if not strided and max(output_padding) == 0 and _is_built() and _pays(what, x.dtype, w.shape, small):
+            return winograd(x, w, padding, transposed)
     return torch_convolution(x, w, stride, padding, dilation, transposed, output_padding, groups)
 
 
