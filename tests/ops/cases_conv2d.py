@@ -45,7 +45,9 @@ CASES = [
     _conv2d("transposed-3x3-stride_2", (1, 3, 4, 3), (3, 2, 3, 3), core=True, stride=2),
     _conv2d("3x3-stride_2-of_many_tiles", (2, 33, 23, 26), (35, 33, 3, 3), core=True, stride=2, padding=[0, 1]),
     _conv2d("transposed-3x3-stride_2-of_many_tiles", (2, 40, 11, 12), (40, 33, 3, 3), core=True, stride=2),
-    _conv2d("transposed-output_padding-of_many_tiles", (1, 32, 16, 15), (32, 34, 3, 3), stride=2, output_padding=[1, 0]),
+    _conv2d(
+        "transposed-output_padding-of_many_tiles", (1, 32, 16, 15), (32, 34, 3, 3), stride=2, output_padding=[1, 0]
+    ),
     _conv2d("transposed-output_padding", (1, 2, 3, 3), (2, 2, 3, 3), stride=2, padding=1, output_padding=[1, 0]),
     _conv2d("transposed-groups-tanh", (1, 4, 3, 3), (4, 2, 2, 2), stride=2, groups=2, act="tanh"),
 ]

@@ -1,4 +1,4 @@
-"""Winograd's kernels at stride 2 against float64: both directions, every layout, padding and odd size, and gradients."""
+"""Winograd at stride 2 against float64: both directions, every layout, padding and odd size, and the gradients."""
 
 from __future__ import annotations
 
