@@ -14,7 +14,7 @@ NCHW or channels_last, and compute in float32. `large` is the image at full reso
 Derivatives: `winograd_strided` and, without scales, `winograd_strided_weight_gradient` have them to any order. The
 others have none, for u does not give w back: who calls them owns the derivative.
 
-Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice below 5e-6). An Inf or NaN of
+Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice about 5e-6). An Inf or NaN of
 the input may make every output of the tiles that read it NaN, which are of 4x4 small and 9x9 large pixels. The result
 does not depend on the number of threads.
 """
