@@ -8,15 +8,15 @@ NCHW or channels_last, and compute in float32. `large` is the image at full reso
 - `winograd_strided_conv2d(x, u, o, py, px, transposed, extra_y, extra_x, scale, out_scale) -> y` with
   y = out_scale * conv(scale * x): from large to small, or `transposed` from small to large with `extra` rows and
   columns of output padding; scale [N, I], out_scale [N, O] of any floating dtype or None.
-- `winograd_strided_weight_gradient(large, small, py, px, large_scale, small_scale) -> dw`, of float32, the gradient of w
-  [small's channels, large's channels, 3, 3] of both convolutions, with both images scaled.
+- `winograd_strided_weight_gradient(large, small, py, px, large_scale, small_scale) -> dw`, of float32, the gradient of
+  w [small's channels, large's channels, 3, 3] of both convolutions, with both images scaled.
 
 Derivatives: `winograd_strided` and, without scales, `winograd_strided_weight_gradient` have them to any order. The
 others have none, for u does not give w back: who calls them owns the derivative.
 
-Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice below 5e-6). An Inf or NaN of
-the input makes all outputs of the tiles that read it NaN, of 4x4 small and 9x9 large pixels. The result does not depend
-on the number of threads.
+Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice about 5e-6). An Inf or NaN of
+the input may make every output of the tiles that read it NaN, which are of 4x4 small and 9x9 large pixels. The result
+does not depend on the number of threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Winograd's kernels at stride 2 against float64: both directions, every layout, padding and odd size, and gradients."""
+"""Winograd at stride 2 against float64: both directions, every layout, padding and odd size, and the gradients."""
 
 from __future__ import annotations
 
@@ -244,18 +244,18 @@ def test_the_kernels_pass_torchs_own_opcheck(transposed, memory_format):
 
 def test_convolutions_of_stride_2_use_it_with_every_derivative(monkeypatch):
     used = set()
-    run, pays = convolution._winograd_strided, convolution._pays_strided
+    run, gradient = convolution.winograd_strided, torch.ops.gankern.winograd_strided_weight_gradient
 
     def winograd_strided(x, w, padding, transposed, output_padding):
         used.add("up" if transposed else "down")
         return run(x, w, padding, transposed, output_padding)
 
-    def pays_strided(what, *sizes):
-        used.update(["weight_gradient"] if what == "weight_gradient" and pays(what, *sizes) else [])
-        return pays(what, *sizes)
+    def weight_gradient(*inputs):
+        used.add("weight_gradient")
+        return gradient(*inputs)
 
-    monkeypatch.setattr(convolution, "_winograd_strided", winograd_strided)
-    monkeypatch.setattr(convolution, "_pays_strided", pays_strided)
+    monkeypatch.setattr(convolution, "winograd_strided", winograd_strided)
+    monkeypatch.setattr(torch.ops.gankern, "winograd_strided_weight_gradient", weight_gradient)
     x, w = torch.randn([4, 32, 17, 17]), torch.randn([40, 32, 3, 3]) / 17
     for conv, image, weight in (
         (gankern.conv2d, x, w),
@@ -274,7 +274,7 @@ def test_convolutions_of_stride_2_use_it_with_every_derivative(monkeypatch):
     "options", [{"stride": [2, 1]}, {"stride": 2, "dilation": 2}, {"stride": 2, "padding": 3}], ids=str
 )
 def test_other_convolutions_do_not_use_it(options, monkeypatch):
-    monkeypatch.setattr(convolution, "_winograd_strided", lambda *inputs: pytest.fail("it was used"))
+    monkeypatch.setattr(convolution, "winograd_strided", lambda *inputs: pytest.fail("it was used"))
     gankern.conv2d(torch.randn([4, 32, 17, 17]), torch.randn([40, 32, 3, 3]), **options)
 
 
