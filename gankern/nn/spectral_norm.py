@@ -50,14 +50,12 @@ class _Normaliser:
     def before(self, network: torch.nn.Module, args: Any) -> None:
         """A forward pre-hook: each layer finds its normalised weight before its parameter."""
         for name, weight in self.weights(network).items():
-            object.__setattr__(network.get_submodule(name.rpartition(".")[0]), "weight", weight)
+            network.get_submodule(name.rpartition(".")[0]).__dict__["weight"] = weight
 
     def after(self, network: torch.nn.Module, args: Any, output: Any) -> None:
         """A forward hook: the layers are as before, also after an error in the network."""
         for name in self.names:
-            layer = network.get_submodule(name)
-            if "weight" in layer.__dict__:
-                object.__delattr__(layer, "weight")
+            network.get_submodule(name).__dict__.pop("weight", None)
 
 
 def attach_spectral_norm(
