@@ -70,6 +70,16 @@ def weight_gradient(
     return dw.to(dtype).contiguous(memory_format=memory_format)
 
 
+def folds_filter(x: torch.Tensor, taps: int) -> bool:
+    """Whether a convolution with resampling takes the FIR filter into its kernel, or filters in a pass of its own.
+
+    With two taps (nearest neighbour, mean of 2x2 pixels) a 3x3 kernel becomes 4x4: no pass over the larger images, for
+    16/9 of the multiplications. By arithmetic, not measured: multiplications are what a CPU has least of from some 12
+    channels on, and memory what a GPU has least of.
+    """
+    return taps == 2 and x.device.type == "cuda"
+
+
 def _winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool) -> torch.Tensor:
     """A transposed convolution is one with the weights turned by 180 degrees, I and O exchanged, padded by 2 - p."""
     is_last = _format(x) == torch.channels_last or _format(w) == torch.channels_last

@@ -17,17 +17,20 @@ from gankern.ops.upfirdn2d import setup_filter
 class EqualizedConv2d(torch.nn.Module):
     """Convolution with equalised learning rate, filtered resampling, bias and activation.
 
-    y = bias_act(conv2d_resample(x, weight / sqrt(I * k^2)), bias); the size is kept but for `up` and `down`.
+    y = bias_act(conv2d_resample(x, weight * weight_gain / sqrt(I * k^2)), bias); the size is kept but for `up` and
+    `down`. The weight of an up-convolution is a true convolution's, turned by 180 degrees against the others.
     `layer.to(memory_format=torch.channels_last)` makes the result channels_last, whatever x is.
 
     Args:
         in_channels, out_channels, kernel_size: As in `torch.nn.Conv2d`; the kernel size is odd.
         bias: Whether there is a bias.
-        activation: Of `gankern.bias_act`, with its default gain.
+        activation: Of `gankern.bias_act`.
         up, down: Integer resampling factors.
         resample_filter: Taps of the FIR filter for `up` and `down`.
         conv_clamp: Largest absolute value of the result, or None.
         trainable: False makes weight and bias buffers, under the same names.
+        weight_gain: He's gain; 1 where the activation has a gain of its own.
+        act_gain: Of the activation; None for its default.
 
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         section 4.1; Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, appendix B.
@@ -49,6 +52,8 @@ class EqualizedConv2d(torch.nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         trainable: bool = True,
+        weight_gain: float = 1,
+        act_gain: float | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -56,8 +61,8 @@ class EqualizedConv2d(torch.nn.Module):
         self.down = down
         self.conv_clamp = conv_clamp
         self.padding = kernel_size // 2
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
-        self.act_gain = activation_funcs[activation].def_gain
+        self.weight_gain = weight_gain / math.sqrt(in_channels * kernel_size**2)
+        self.act_gain = activation_funcs[activation].def_gain if act_gain is None else act_gain
         self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         self._register("weight", weight, trainable)

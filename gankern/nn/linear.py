@@ -12,15 +12,17 @@ from gankern.ops.bias_act import bias_act
 class EqualizedLinear(torch.nn.Module):
     """Linear layer with equalised learning rate: y = act(x @ (weight * gain)^T + bias * lr_multiplier).
 
-    gain = lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so that Adam's
-    step is the same share of every layer's weights, times `lr_multiplier`.
+    gain = weight_gain * lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so
+    that Adam's step is the same share of every layer's weights, times `lr_multiplier`.
 
     Args:
         in_features, out_features: As in `torch.nn.Linear`.
         bias: Whether there is a bias.
-        activation: Of `gankern.bias_act`, with its default gain.
+        activation: Of `gankern.bias_act`.
         lr_multiplier: Learning rate relative to the optimiser's.
         bias_init: What the bias is stored as at the start.
+        weight_gain: He's gain; 1 where the activation has a gain of its own.
+        act_gain: Of the activation; None for its default.
 
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         section 4.1; `lr_multiplier`: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, appendix C.
@@ -34,12 +36,15 @@ class EqualizedLinear(torch.nn.Module):
         activation: str = "linear",
         lr_multiplier: float = 1,
         bias_init: float = 0,
+        weight_gain: float = 1,
+        act_gain: float | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
         self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
         self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.weight_gain = weight_gain * lr_multiplier / math.sqrt(in_features)
+        self.act_gain = act_gain
         self.bias_gain = lr_multiplier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,7 +56,7 @@ class EqualizedLinear(torch.nn.Module):
             # The gains as factors of the product: the weights are not copied to be scaled.
             bias = self.bias.to(x.dtype)
             x = torch.addmm(bias, x, weight, beta=self.bias_gain, alpha=self.weight_gain)
-        return bias_act(x, act=self.activation)
+        return bias_act(x, act=self.activation, gain=self.act_gain)
 
     def extra_repr(self) -> str:
         out_features, in_features = self.weight.shape

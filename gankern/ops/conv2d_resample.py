@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
-from gankern import checks
+from gankern import checks, convolution
 from gankern.ops.conv2d import conv2d, conv_transpose2d
 from gankern.ops.upfirdn2d import filter_size, parse_padding, upfirdn2d
 
@@ -28,7 +29,8 @@ def conv2d_resample(
     """Upsamples, convolves and downsamples: y = down(conv(up(x), w)), each resampling with the FIR filter f.
 
     All three are linear and shift-invariant, so they commute where the sampling rate allows, and are done in the
-    order that costs least: a 1x1 convolution at the lower resolution, a kxk one as a strided (transposed) convolution.
+    order that costs least: a 1x1 convolution at the lower resolution, a kxk one as a strided (transposed) convolution,
+    with f in its kernel where `gankern.convolution.folds_filter` says so.
 
     Args:
         x: Input [N, I, H, W]; float64, float32, bfloat16 or float16, contiguous or channels_last.
@@ -60,6 +62,9 @@ def conv2d_resample(
     pointwise = kh == kw == 1
     fir: dict[str, Any] = {"flip_filter": flip_filter, "backend": backend}
     conv: dict[str, Any] = {"groups": groups, "backend": "eager" if backend == "eager" else None}
+    if f is not None and not pointwise and (up > 1) != (down > 1) and convolution.folds_filter(x, max(filter_size(f))):
+        w = _with_filter(w.flip([2, 3]) if flip_weight == (up > 1) else w, f, flip_filter == (up > 1))
+        return _resample(x, w, up, down, around, conv, backend)
     if up > 1 and not pointwise:
         # A transposed convolution pads by k - 1 before, and by k - up after, as it omits the last zeros of x.
         rest = [px0 - (kw - 1), px1 - (kw - up), py0 - (kh - 1), py1 - (kh - up)]
@@ -79,6 +84,34 @@ def conv2d_resample(
     if px0 == px1 >= 0 and py0 == py1 >= 0:
         return conv2d(x, w, padding=[py0, px0], **conv)
     return conv2d(upfirdn2d(x, None, padding=around, backend=backend), w, **conv)
+
+
+def _with_filter(w: torch.Tensor, f: torch.Tensor, flip_filter: bool) -> torch.Tensor:
+    """The full convolution of w [O, I, kh, kw] with f: [O, I, kh + taps_y - 1, kw + taps_x - 1]."""
+    dtype = torch.promote_types(w.dtype, f.dtype)
+    wide, f = w.to(dtype), f.to(dtype)
+    f = f.outer(f) if f.ndim == 1 else f
+    f = f.flip([0, 1]) if flip_filter else f
+    fh, fw = f.shape
+    parts = [pad(wide * f[i, j], [j, fw - 1 - j, i, fh - 1 - i]) for i in range(fh) for j in range(fw)]
+    return sum(parts[1:], parts[0]).to(w.dtype)
+
+
+def _resample(
+    x: torch.Tensor, w: torch.Tensor, up: int, down: int, padding: list[int], conv: dict[str, Any], backend: str | None
+) -> torch.Tensor:
+    """One strided convolution: `w` is a true convolution's kernel where it enlarges, else a correlation's."""
+    px0, px1, py0, py1 = padding
+    if up > 1:
+        kh, kw = w.shape[2:]
+        rest = [px0 - (kw - 1), px1 - (kw - up), py0 - (kh - 1), py1 - (kh - up)]
+        w = _transposed(w * up**2, conv["groups"])  # [I, O / groups, kh, kw]
+        if rest[0] == rest[1] <= 0 and rest[2] == rest[3] <= 0:
+            return conv_transpose2d(x, w, stride=up, padding=[-rest[2], -rest[0]], **conv)
+        return upfirdn2d(conv_transpose2d(x, w, stride=up, **conv), None, padding=rest, backend=backend)
+    if px0 == px1 >= 0 and py0 == py1 >= 0:
+        return conv2d(x, w, stride=down, padding=[py0, px0], **conv)
+    return conv2d(upfirdn2d(x, None, padding=padding, backend=backend), w, stride=down, **conv)
 
 
 def _transposed(w: torch.Tensor, groups: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # 1 is from before there were families of networks
 PATTERN = "network-snapshot-*.pt"
 
 
@@ -62,8 +63,8 @@ def load_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"snapshot: {path} is truncated or not a snapshot ({reason})") from error
     if not isinstance(content, dict) or not {"format", "config", "state", "sha256"} <= content.keys():
         raise ValueError(f"snapshot: {path} is not a snapshot of gankern train")
-    if content["format"] != FORMAT:
-        raise ValueError(f"snapshot: {path} has format {content['format']}, expected {FORMAT}")
+    if content["format"] not in READABLE:
+        raise ValueError(f"snapshot: {path} has format {content['format']}, expected one of {READABLE}")
     if checksum([content["format"], content["config"], content["state"]]) != content["sha256"]:
         raise ValueError(f"snapshot: {path} is damaged: its checksum does not match its content")
     return content["state"], json.loads(content["config"])

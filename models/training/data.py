@@ -5,7 +5,7 @@ the data is one integer, a resumed run sees what an uninterrupted one sees, and 
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from .image_files import ImageFiles
 from .images import ImageArray, ImageData, to_float, to_uint8
 
 __all__ = ["ImageArray", "ImageData", "batches", "epoch_order", "open_data", "to_float", "to_uint8"]
+
+BatchSize = int | Callable[[int], int]
 
 
 def open_data(source: str, cond: bool = False) -> ImageData:
@@ -47,12 +49,12 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.RandomState([seed, epoch]).permutation(n)
 
 
-def batch_indices(n: int, batch: int, seed: int, start: int) -> Iterator[np.ndarray]:
+def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[np.ndarray]:
     """Endless batches of item numbers, int64 [batch], from the run's image number `start` on."""
     position, epoch, order = start, -1, np.empty(0, np.int64)
     while True:
-        indices = np.empty(batch, np.int64)
-        for k in range(batch):
+        indices = np.empty(batch if isinstance(batch, int) else batch(position), np.int64)
+        for k in range(len(indices)):
             if position // n != epoch:
                 epoch = position // n
                 order = epoch_order(n, seed, epoch)
@@ -62,13 +64,13 @@ def batch_indices(n: int, batch: int, seed: int, start: int) -> Iterator[np.ndar
 
 
 def batches(
-    data: ImageData, batch: int, seed: int = 0, start: int = 0, mirror: bool = False, workers: int = 0
+    data: ImageData, batch: BatchSize, seed: int = 0, start: int = 0, mirror: bool = False, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of images and labels.
 
     Args:
         data: The data set.
-        batch: Images per batch.
+        batch: Images per batch, or a function that gives them from the number of images that the run has seen.
         seed: Chooses the order.
         start: Number of images that the run has seen before.
         mirror: Doubles the data set with its horizontal mirror images.
@@ -87,7 +89,7 @@ def batches(
         yield images, data.encode_labels(indices % n)
 
 
-def _read(data: ImageData, items: int, batch: int, seed: int, start: int, workers: int) -> Iterator[Tensor]:
+def _read(data: ImageData, items: int, batch: BatchSize, seed: int, start: int, workers: int) -> Iterator[Tensor]:
     order = (indices % len(data) for indices in batch_indices(items, batch, seed, start))
     if not workers:
         return (data.read(indices) for indices in order)

@@ -1,5 +1,17 @@
 """The exponential moving average of the generator."""
 
+from .options import TrainingOptions
+from .schedule import Stage
+
+
+def average_beta(options: TrainingOptions, now: Stage, cur_nimg: int) -> float:
+    """Weight of the old average in the update of the iteration that began after `cur_nimg` images."""
+    if now.iteration < options.ema_start:
+        return 0.0
+    if options.ema_beta is not None:
+        return options.ema_beta
+    return ema_beta(now.batch * options.d_steps, cur_nimg, options.ema_kimg, options.ema_rampup)
+
 
 def ema_beta(batch: int, cur_nimg: int, ema_kimg: float, ema_rampup: float | None) -> float:
     """Weight of the old average in one update: 0.5 ^ (batch / half-life), the half-life counted in images.

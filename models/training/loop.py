@@ -1,6 +1,7 @@
 """The training loop: steps, and what happens at the end of each tick and snapshot."""
 
 import contextlib
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +15,18 @@ import gankern
 
 from .checkpoint import save_snapshot, snapshot_path
 from .data import batches
-from .ema import ema_beta
+from .ema import average_beta
+from .growing import shrink
 from .images import ImageData, to_float
 from .options import TrainingOptions
 from .phases import Batch, Phase, make_phases, run_phase
 from .pictures import grid_columns, grid_inputs, write_reals, write_samples, write_timeline
 from .progress import Progress
 from .run_folder import append_stats
+from .schedule import Stage, lod, stage
 from .state import TrainingState
+
+SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty", "GP": "Loss/gp_penalty"}  # while training
 
 
 def train(
@@ -55,19 +60,20 @@ def train(
     """
     phases = make_phases(state, options)
     total_nimg, tick_nimg = round(options.kimg * 1000), max(round(options.tick_kimg * 1000), 1)
-    reals = batches(data, options.batch, options.seed, state.cur_nimg, options.mirror, workers)
+    reals = batches(data, images_of(options), options.seed, state.cur_nimg, options.mirror, workers)
     if state.cur_nimg == 0:
         write_reals(run_dir / "reals.png", data)
         write_fakes(run_dir, state, data, options)
     progress = Progress(state.cur_nimg, total_nimg)
     tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
     while state.cur_nimg < total_nimg and not stop():
+        before = state.cur_nimg
         train_step(state, phases, options, data, *next(reals))
         progress.step(state.cur_nimg)
         tick = state.cur_nimg // tick_nimg
-        if tick > (state.cur_nimg - options.batch) // tick_nimg:
+        if tick > before // tick_nimg:
             rate = (state.cur_nimg - tick_start_nimg) / (time.perf_counter() - tick_start)
-            end_tick(state, run_dir, progress, rate)
+            end_tick(state, options, stage(options, before), run_dir, progress, rate)
             if tick % options.image_snap == 0:
                 write_fakes(run_dir, state, data, options)
             if tick % options.snap == 0 and state.cur_nimg < total_nimg:
@@ -90,31 +96,58 @@ def train_step(
         phases: Of `make_phases`.
         options: The run's options.
         data: Source of the labels of generated images.
-        images: Real images uint8 [batch, C, H, W].
-        labels: Their labels float32 [batch, c_dim].
+        images: Real images uint8 [d_steps * batch, C, H, W].
+        labels: Their labels float32 [d_steps * batch, c_dim].
     """
-    iteration = state.cur_nimg // options.batch
-    real_img = to_float(_move(images, state.device))  # [N, C, H, W]
-    real_c = _move(labels, state.device)
-    for phase in phases:
-        if iteration % phase.interval == 0:
-            z = torch.randn(options.batch, state.G.z_dim, device=state.device)
-            c = data.encode_labels(torch.randint(len(data), (options.batch,)).numpy())  # [N, c_dim]
-            run_phase(phase, state, options, Batch(real_img, real_c, z, _move(c, state.device)))
-    gankern.ema_update(
-        state.G_ema, state.G, ema_beta(options.batch, state.cur_nimg, options.ema_kimg, options.ema_rampup)
-    )
-    state.cur_nimg += options.batch
+    now = stage(options, state.cur_nimg)
+    state.enter(now, options)
+    real_img = shrink(to_float(_move(images, state.device)), state.D, now).split(now.batch)  # [N, C, h, w] each
+    real_c = _move(labels, state.device).split(now.batch)
+    for part in options.order:
+        if part == "ema":
+            beta = average_beta(options, now, state.cur_nimg)
+            gankern.ema_update(state.G_ema, state.G, beta, buffers=options.ema_buffers)
+            continue
+        steps = options.d_steps if part == "D" else 1
+        for k, phase in itertools.product(range(steps), [phase for phase in phases if phase.part == part]):
+            if (now.iteration * steps + k) % phase.interval == 0:
+                z = torch.randn(now.batch, state.G.z_dim, device=state.device)
+                c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
+                batch = Batch(real_img[k], real_c[k], z, _move(c, state.device))
+                run_phase(phase, state, options, batch, now.batch_gpu)
+    state.cur_nimg += len(images)
 
 
-def end_tick(state: TrainingState, run_dir: Path, progress: Progress, images_per_sec: float) -> None:
+def end_tick(
+    state: TrainingState,
+    options: TrainingOptions,
+    now: Stage,
+    run_dir: Path,
+    progress: Progress,
+    images_per_sec: float,
+) -> None:
     """Reads the tick's statistics, writes their line, and shows them."""
     summary = state.stats.summary()
-    for name, value in {"Progress/kimg": state.cur_nimg / 1000, "Timing/images_per_sec": images_per_sec}.items():
+    single = {"Progress/kimg": state.cur_nimg / 1000, "Timing/images_per_sec": images_per_sec}
+    if now.resolution is not None:
+        single |= {
+            "Progress/resolution": now.resolution,
+            "Progress/alpha": now.alpha,
+            "Progress/lod": lod(options, now),
+        }
+    for name, value in single.items():
         summary[name] = {"num": 1, "mean": value, "std": 0.0}
     append_stats(run_dir, summary)
-    losses = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty"}
-    progress.tick(state.cur_nimg, "  ".join(f"{k} {summary[v]['mean']:.2f}" for k, v in losses.items() if v in summary))
+    shown = [f"{text} {summary[name]['mean']:.2f}" for text, name in SHOWN.items() if name in summary]
+    if now.resolution is not None:
+        fading = f" fading in, alpha {now.alpha:.2f}" if now.fading else ""
+        shown.insert(0, f"{now.resolution}x{now.resolution}{fading}")
+    progress.tick(state.cur_nimg, "  ".join(shown))
+
+
+def images_of(options: TrainingOptions) -> Callable[[int], int]:
+    """How many real images the iteration takes that begins after so many."""
+    return lambda cur_nimg: stage(options, cur_nimg).batch * options.d_steps
 
 
 def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: TrainingOptions) -> None:

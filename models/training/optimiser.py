@@ -4,25 +4,49 @@ import torch
 from torch import Tensor, nn
 
 
+def lazy_ratio(interval: int) -> float:
+    """k / (k + 1) for a network that takes k + 1 steps per k = `interval` iterations; 1 where it takes one step each.
+
+    Args:
+        interval: Iterations between two regularisation steps; 0 where there are none, 1 where regularisation belongs to
+            the main step.
+
+    Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section B.
+    """
+    return interval / (interval + 1) if interval > 1 else 1.0
+
+
 def lazy_adam(
     net: nn.Module, lr: float, betas: tuple[float, float], interval: int, eps: float = 1e-8
 ) -> torch.optim.Adam:
-    """Fused Adam for a network that takes `interval` + 1 steps per `interval` iterations.
-
-    With k = interval: lr * k / (k + 1) and beta ^ (k / (k + 1)).
+    """Fused Adam with the rates lr * ratio and beta ^ ratio, ratio = `lazy_ratio(interval)`.
 
     Args:
         net: The network.
         lr: Learning rate per iteration.
         betas: Decay rates per iteration.
-        interval: Iterations between two regularisation steps; 0 where there are none.
+        interval: As in `lazy_ratio`.
         eps: Added to the root of the second moment.
 
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, section B.
     """
-    ratio = interval / (interval + 1) if interval else 1.0
+    ratio = lazy_ratio(interval)
     beta1, beta2 = (float(beta) ** ratio for beta in betas)
     return torch.optim.Adam(net.parameters(), lr=lr * ratio, betas=(beta1, beta2), eps=eps, fused=True)
+
+
+def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every parameter of an optimiser this learning rate."""
+    for group in opt.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def forget_moments(opt: torch.optim.Optimizer) -> None:
+    """Makes an optimiser as it was before its first step, in the memory that it has."""
+    for state in opt.state.values():
+        for tensor in state.values():
+            tensor.zero_()
 
 
 def flatten_gradients(net: nn.Module) -> Tensor:

@@ -1,14 +1,61 @@
 """Everything that decides what a training run computes, except the networks and the data."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .losses import LOSSES
+
+PARTS = ("G", "D", "ema")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Progressive growing: when each resolution comes in, and what changes with it. Read by schedule.py.
+
+    A resolution fades in for `fade_kimg`, then trains on its own for `train_kimg`; the first only trains.
+    Tables are by resolution; a resolution they do not name takes the value of `TrainingOptions`.
+
+    Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018, section 2
+        and appendix A.
+    """
+
+    first_resolution: int
+    last_resolution: int
+    train_kimg: float
+    fade_kimg: float
+    batch: dict[int, int] = field(default_factory=dict)  # images per step
+    batch_gpu: dict[int, int] = field(default_factory=dict)  # images that go through the networks at once
+    lr: dict[int, float] = field(default_factory=dict)  # learning rate of G; D's changes in proportion
+    repeats: int = 4  # iterations between two looks at the schedule
+
+    def __post_init__(self) -> None:
+        for name in ("first_resolution", "last_resolution"):
+            value = getattr(self, name)
+            if value < 4 or value & (value - 1):
+                raise ValueError(f"growth: {name} must be a power of two of at least 4, got {value}")
+        if self.first_resolution > self.last_resolution:
+            at_most = f"at most last_resolution = {self.last_resolution}"
+            raise ValueError(f"growth: first_resolution must be {at_most}, got {self.first_resolution}")
+        if not self.train_kimg >= 0:
+            raise ValueError(f"growth: train_kimg must not be negative, got {self.train_kimg}")
+        for name in ("fade_kimg", "repeats"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"growth: {name} must be positive, got {getattr(self, name)}")
+        for name in ("batch", "batch_gpu", "lr"):
+            for resolution, value in getattr(self, name).items():
+                if not value > 0:
+                    raise ValueError(f"growth: {name} at {resolution} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options of the training loop, named as in the field.
 
-    An interval of 0 leaves that regularisation phase out; a weight of 0 skips it but keeps the optimiser's
-    correction for its interval, as the published configurations do.
+    A regularisation's interval of 0 leaves it out, one of 1 adds it to the main step, and a longer one gives it steps
+    of its own, with the optimiser's correction for them. A weight of 0 skips it but keeps that correction, as the
+    published configurations do.
     """
 
     batch: int  # images per step
@@ -28,11 +75,46 @@ class TrainingOptions:
     beta2: float = 0.99
     mirror: bool = False
     seed: int = 0
+    loss: str = "logistic"  # one of losses.LOSSES
+    gp_weight: float = 0.0  # weight of WGAN-GP's penalty, in the discriminator's main step
+    gp_target: float = 1.0  # gradient norm that it asks for
+    drift_weight: float = 0.0  # weight of the squared scores of real images, which keeps them near 0
+    class_weight: float = 0.0  # weight of the class head's cross entropy (AC-GAN); D must have one
+    d_lr: float | None = None  # learning rate of the discriminator; None: lr
+    adam_eps: float = 1e-8
+    d_steps: int = 1  # discriminator steps per iteration, each on a batch of its own
+    batch_gpu: int | None = None  # images that go through the networks at once; None: the whole batch
+    order: tuple[str, ...] = PARTS  # of an iteration: steps of G, steps of D, update of the average
+    ema_beta: float | None = None  # weight of the old average per iteration; None: from ema_kimg
+    ema_start: int = 0  # iterations for which the average is only copied
+    ema_buffers: str = "copy"  # or "lerp", which averages G's buffers as well
+    growth: Growth | None = None  # progressive growing
 
     def __post_init__(self) -> None:
-        for name in ("batch", "kimg", "lr", "ema_kimg", "tick_kimg", "image_snap", "snap"):
+        positive = ("batch", "kimg", "lr", "ema_kimg", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
+        for name in (*positive, "adam_eps", *(n for n in ("d_lr", "batch_gpu") if getattr(self, n) is not None)):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
-        for name in ("r1_gamma", "r1_interval", "pl_weight", "pl_interval", "style_mixing_prob", "seed"):
+        weights = ("r1_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "style_mixing_prob")
+        for name in (*weights, "r1_interval", "pl_interval", "ema_start", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"training options: loss must be one of {', '.join(LOSSES)}, got {self.loss}")
+        if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
+            raise ValueError(f"training options: ema_beta must be in [0, 1), got {self.ema_beta}")
+        if sorted(self.order) != sorted(PARTS):
+            raise ValueError(f"training options: order must hold each of {', '.join(PARTS)} once, got {self.order}")
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> TrainingOptions:
+        """The options whose `dataclasses.asdict` went through JSON, which knows no tuples and no keys but strings."""
+        value = dict(value)
+        if "order" in value:
+            value["order"] = tuple(value["order"])
+        if value.get("growth") is not None:
+            growth = dict(value["growth"])
+            for name in ("batch", "batch_gpu", "lr"):
+                growth[name] = {int(resolution): number for resolution, number in growth[name].items()}
+            value["growth"] = Growth(**growth)
+        return TrainingOptions(**value)

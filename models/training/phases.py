@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gankern import path_length_penalty, r1_penalty, sanitize_gradients
+from gankern import path_length_penalty, r1_penalty, sanitize_gradients, wgan_gp_penalty
 
-from .losses import logistic_d_fake, logistic_d_real, nonsaturating_g
+from .losses import LOSSES
 from .options import TrainingOptions
 from .regularisers import mix_styles
-from .state import TrainingState
+from .schedule import doublings
+from .state import Generator, TrainingState
 
 
 class Batch(NamedTuple):
@@ -29,7 +31,7 @@ Losses = Callable[[TrainingState, TrainingOptions, Batch], Iterator[Tensor]]
 
 @dataclass(frozen=True)
 class Phase:
-    """What a step does to one network, every `interval` iterations."""
+    """What a step does to one network, every `interval` of its steps."""
 
     name: str
     losses: Losses  # yields scalars; each is differentiated, and its graph freed, before the next is computed
@@ -38,27 +40,49 @@ class Phase:
     gradients: Tensor  # all of the network's gradients
     interval: int
 
+    @property
+    def part(self) -> str:
+        """`G` or `D`, the network that it trains."""
+        return self.name[0]
+
 
 def make_phases(state: TrainingState, options: TrainingOptions) -> list[Phase]:
-    """The phases of a run, in their order within an iteration."""
+    """The phases of a run, in their order within an iteration.
+
+    Raises:
+        ValueError: An option needs a network that G or D does not have.
+    """
+    _check_networks(state, options)
     G = (state.G, state.G_opt, state.G_gradients)
     D = (state.D, state.D_opt, state.D_gradients)
-    phases = [Phase("Gmain", g_main, *G, interval=1)]
-    if options.pl_interval and options.pl_weight:
-        phases.append(Phase("Greg", g_path_length, *G, interval=options.pl_interval))
-    phases.append(Phase("Dmain", d_main, *D, interval=1))
-    if options.r1_interval and options.r1_gamma:
-        phases.append(Phase("Dreg", d_r1, *D, interval=options.r1_interval))
-    return phases
+    phases = {"G": [Phase("Gmain", g_main, *G, interval=1)], "D": [Phase("Dmain", d_main, *D, interval=1)], "ema": []}
+    if options.pl_interval > 1 and options.pl_weight:
+        phases["G"].append(Phase("Greg", g_path_length, *G, interval=options.pl_interval))
+    if options.r1_interval > 1 and options.r1_gamma:
+        phases["D"].append(Phase("Dreg", d_r1, *D, interval=options.r1_interval))
+    return [phase for part in options.order for phase in phases[part]]
 
 
-def run_phase(phase: Phase, state: TrainingState, options: TrainingOptions, batch: Batch) -> None:
-    """Accumulates the gradients of the phase's losses, times its interval, and takes the optimiser's step."""
+def run_phase(
+    phase: Phase, state: TrainingState, options: TrainingOptions, batch: Batch, batch_gpu: int | None = None
+) -> None:
+    """Accumulates the gradients of the phase's losses, times its interval, and takes the optimiser's step.
+
+    Args:
+        phase: What to do.
+        state: Changed in place.
+        options: The run's options.
+        batch: Inputs.
+        batch_gpu: Images that go through the networks at once; None for all. The gradient is that of the whole batch,
+            except for what images of one batch share: minibatch statistics, the place where styles are mixed.
+    """
     for net in (state.G, state.D):
         net.requires_grad_(net is phase.net)
     phase.gradients.zero_()
-    for loss in phase.losses(state, options, batch):
-        (loss * phase.interval).backward()
+    n = len(batch.z)
+    for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
+        for loss in phase.losses(state, options, Batch(*part)):
+            (loss * (phase.interval * len(part[0]) / n)).backward()
     sanitize_gradients(phase.gradients)
     phase.opt.step()
 
@@ -66,20 +90,48 @@ def run_phase(phase: Phase, state: TrainingState, options: TrainingOptions, batc
 def generate(
     state: TrainingState, options: TrainingOptions, z: Tensor, c: Tensor, update_emas: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Images [N, C, H, W] of the generator in training, and their latents ws [N, num_ws, w_dim]."""
+    """Images [N, C, H, W] of the generator in training, and their latents: ws [N, num_ws, w_dim], else z."""
+    if not hasattr(state.G, "mapping"):
+        return state.G(z, c), z
     ws = state.G.mapping(z, c, update_emas=update_emas)
     if options.style_mixing_prob:
-        ws = mix_styles(ws, state.G.mapping(torch.randn_like(z), c, update_emas=False), options.style_mixing_prob)
+        other = state.G.mapping(torch.randn_like(z), c, update_emas=False)
+        ws = mix_styles(ws, other, options.style_mixing_prob, layers_in_use(state.G))
     return state.G.synthesis(ws), ws
+
+
+def layers_in_use(G: Generator) -> int:
+    """How many of the ws a generator uses: two fewer for each resolution that it has not grown to.
+
+    Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019, section 2.
+    """
+    resolution = getattr(G, "resolution", G.img_resolution)
+    return G.mapping.num_ws - 2 * doublings(resolution, G.img_resolution)
+
+
+def score(state: TrainingState, options: TrainingOptions, img: Tensor, c: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Scores [N, 1] of images, and the weighted cross entropy [] of the class head, 0 without one.
+
+    Source: Odena et al., "Conditional Image Synthesis with Auxiliary Classifier GANs", 2017, equation 3.
+    """
+    if not options.class_weight:
+        return state.D(img, c), 0.0
+    scores, logits = state.D(img, c, return_logits=True)
+    return scores, F.cross_entropy(logits, c) * options.class_weight
 
 
 def g_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
     """The generator's adversarial loss."""
     img, _ = generate(state, options, batch.z, batch.c)
-    scores = state.D(img, batch.c)
-    loss = nonsaturating_g(scores)
+    scores, class_loss = score(state, options, img, batch.c)
+    loss = LOSSES[options.loss].g(scores)
     state.stats.add("Gmain", "Loss/G/loss", loss)
-    yield loss.mean()
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Gmain", "Loss/G/class", class_loss)
+    yield loss.mean() + class_loss
+
+    if options.pl_interval == 1 and options.pl_weight:
+        yield from g_path_length(state, options, batch)
 
 
 def g_path_length(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
@@ -93,24 +145,61 @@ def g_path_length(state: TrainingState, options: TrainingOptions, batch: Batch) 
 
 
 def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
-    """The discriminator's adversarial losses, on generated and on real images."""
+    """The discriminator's losses on generated and on real images, and the penalties that belong to every step."""
+    adversarial = LOSSES[options.loss]
     fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
-    fake_scores = state.D(fake_img, batch.c)
-    fake_loss = logistic_d_fake(fake_scores).mean()
+    fake_scores, class_loss = score(state, options, fake_img, batch.c)
+    fake_loss = adversarial.d_fake(fake_scores).mean()
     state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
-    yield fake_loss
+    yield fake_loss + class_loss
 
-    real_scores = state.D(batch.real_img, batch.real_c)
-    real_loss = logistic_d_real(real_scores).mean()
+    real_scores, class_loss, r1 = score_reals(state, options, batch)
+    real_loss = adversarial.d_real(real_scores).mean()
     state.stats.add("Dmain", "Loss/scores/real", real_scores)
     state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
     state.stats.add("Dmain", "Loss/D/loss", fake_loss.detach() + real_loss)
-    yield real_loss
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Dmain", "Loss/D/class", class_loss)
+    if options.drift_weight:
+        real_loss = real_loss + real_scores.square().mean() * options.drift_weight
+    yield real_loss + class_loss + r1
+
+    if options.gp_weight:
+        penalty = wgan_gp_penalty(state.D, batch.real_img, fake_img, batch.real_c, target=options.gp_target)
+        state.stats.add("Dmain", "Loss/gp_penalty", penalty)
+        yield penalty.mean() * (options.gp_weight / options.gp_target**2)
+
+
+def score_reals(
+    state: TrainingState, options: TrainingOptions, batch: Batch
+) -> tuple[Tensor, Tensor | float, Tensor | float]:
+    """What `score` gives for the real images, and the weighted R1 [] of the same pass if every step has it, else 0."""
+    if options.r1_interval != 1 or not options.r1_gamma:
+        return *score(state, options, batch.real_img, batch.real_c), 0.0
+    found = []
+
+    def D(img: Tensor, c: Tensor) -> Tensor:
+        found.append(score(state, options, img, c))
+        return found[0][0]
+
+    penalty = r1_penalty(D, batch.real_img, batch.real_c)
+    state.stats.add("Dmain", "Loss/r1_penalty", penalty)
+    return *found[0], penalty.mean() * (options.r1_gamma / 2)
 
 
 def d_r1(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
-    """R1 on real images."""
+    """R1 on real images, in a step of its own."""
     penalty = r1_penalty(state.D, batch.real_img, batch.real_c)
     state.stats.add("Dreg", "Loss/r1_penalty", penalty)
     state.stats.add("Dreg", "Loss/D/reg", penalty * (options.r1_gamma / 2))
     yield penalty.mean() * (options.r1_gamma / 2)
+
+
+def _check_networks(state: TrainingState, options: TrainingOptions) -> None:
+    if not hasattr(state.G, "mapping"):
+        for name in ("style_mixing_prob", "pl_weight"):
+            if getattr(options, name):
+                expected = "be 0 for a generator without a mapping network"
+                raise ValueError(f"training options: {name} must {expected}, got {getattr(options, name)}")
+    if options.growth is not None and not hasattr(state.G, "grow"):
+        raise ValueError(f"training options: growth needs networks that can grow, got {type(state.G).__name__}")

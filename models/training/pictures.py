@@ -57,12 +57,25 @@ def grid_inputs(data: ImageData, z_dim: int, seed: int) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
+def generate(G: Generator, z: Tensor, c: Tensor, truncation_psi: float = 1.0) -> Tensor:
+    """Images [N, C, h, w] to look at: with constant noise, and truncated where the generator has styles to truncate.
+
+    Raises:
+        ValueError: `truncation_psi` is not 1 for a generator without styles.
+    """
+    if hasattr(G, "mapping"):
+        return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi), noise_mode="const")
+    if truncation_psi != 1:
+        raise ValueError(f"truncation needs a generator with styles, got psi {truncation_psi} for {type(G).__name__}")
+    return G(z, c)
+
+
+@torch.no_grad()
 def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: int) -> None:
     """Writes the sample grid of the averaged generator, a row at a time, with constant noise."""
     device = next(G_ema.parameters()).device
     rows = [
-        G_ema.synthesis(G_ema.mapping(zs.to(device), cs.to(device)), noise_mode="const")
-        for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
+        generate(G_ema, zs.to(device), cs.to(device)) for zs, cs in zip(z.split(columns), c.split(columns), strict=True)
     ]
     write_png(path, tile(present(torch.cat(rows)), columns))
 

@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimiser import flatten_gradients, lazy_adam
+from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
 from .options import TrainingOptions
+from .schedule import Stage, stage
 from .stats import Stats
 
-Generator = Any  # an nn.Module with z_dim, mapping(z, c, update_emas=...) to ws, and synthesis(ws, noise_mode=...)
-Discriminator = Any  # an nn.Module, D(img, c) to scores [N, 1]
+# nn.Modules. G(z, c) gives images; it has z_dim and, if there are styles, mapping(z, c, update_emas=...) to ws and
+# synthesis(ws, noise_mode=...). D(img, c) gives scores [N, 1]; with return_logits=True also those of its class head.
+# Networks that can grow have grow(resolution, fading) and the buffer alpha.
+Generator = Any
+Discriminator = Any
 
 NETWORKS = ("G", "D", "G_ema", "G_opt", "D_opt")
 
@@ -31,12 +35,39 @@ class TrainingState:
     pl_mean: Tensor  # []
     device: torch.device
     cur_nimg: int = 0
+    grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+
+    def enter(self, now: Stage, options: TrainingOptions) -> None:
+        """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.
+
+        When a fade begins or ends the optimisers forget their moments, which also keeps the layers at rest there.
+
+        Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
+            section 2; the optimisers: the training published with it.
+        """
+        if now.resolution is None:
+            return
+        if self.grown != (now.resolution, now.fading):
+            self._grow((now.resolution, now.fading))
+            for opt in (self.G_opt, self.D_opt):
+                forget_moments(opt)
+        for net in (self.G, self.D, self.G_ema):
+            net.alpha.fill_(now.alpha)
+        d_lr = now.lr if options.d_lr is None else now.lr * options.d_lr / options.lr
+        set_lr(self.G_opt, now.lr * lazy_ratio(options.pl_interval))
+        set_lr(self.D_opt, d_lr * lazy_ratio(options.r1_interval))
+
+    def _grow(self, grown: tuple[int, bool]) -> None:
+        self.grown = grown
+        for net in (self.G, self.D, self.G_ema):
+            net.grow(*grown)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers only; with the device's random states, so that a resumed run is the same."""
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
+        state["grown"] = self.grown
         state["rng_cpu"] = torch.get_rng_state()
         state["rng_cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return state
@@ -47,6 +78,8 @@ class TrainingState:
             getattr(self, name).load_state_dict(state[name])
         self.pl_mean.copy_(state["pl_mean"])
         self.cur_nimg = state["cur_nimg"]
+        if state.get("grown") is not None:  # snapshots from before networks grew say nothing
+            self._grow(state["grown"])
         self.stats.load_state_dict(state["stats"], self.device)
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
@@ -66,14 +99,16 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         net.to(device).train()
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)
-    return TrainingState(
+    state = TrainingState(
         G=G,
         D=D,
         G_ema=copy.deepcopy(G).eval().requires_grad_(False),
-        G_opt=lazy_adam(G, options.lr, betas, options.pl_interval),
-        D_opt=lazy_adam(D, options.lr, betas, options.r1_interval),
+        G_opt=lazy_adam(G, options.lr, betas, options.pl_interval, options.adam_eps),
+        D_opt=lazy_adam(D, options.d_lr or options.lr, betas, options.r1_interval, options.adam_eps),
         G_gradients=flatten_gradients(G),
         D_gradients=flatten_gradients(D),
         pl_mean=torch.zeros([], device=device),
         device=device,
     )
+    state.enter(stage(options, 0), options)
+    return state

@@ -51,9 +51,9 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from gankern.models import presets
+    from gankern.models.presets import stylegan2
 
-    monkeypatch.setitem(presets.PRESETS, "digits", replace(presets.PRESETS["digits"], tick=0.032))
+    monkeypatch.setitem(stylegan2.PRESETS, "digits", replace(stylegan2.PRESETS["digits"], tick=0.032))
 
 
 def test_a_dry_run_prints_the_configuration_and_writes_nothing(

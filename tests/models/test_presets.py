@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gankern.models.presets import PRESETS, Config, DataOptions, build_networks, resolve
+from gankern.models.config import Config, DataOptions, build_networks, find_preset, preset_names, resolve
 
 # name, resolution, GPUs: batch, mbstd, channel_base, lr, gamma, ema_kimg, ema_rampup, kimg, map depth
 PUBLISHED = [
@@ -63,15 +63,20 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None
         replace(resolve("digits", 32, 1, 10)[1], **wrong)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def config_of(name: str, resolution: int = 32) -> Config:
+    return Config(
+        name, find_preset(name)[0], DataOptions("digits", "digits", 1797, True), *resolve(name, resolution, 1, 10)
+    )
+
+
+@pytest.mark.parametrize("name", preset_names())
 def test_a_configuration_survives_json(name: str) -> None:
-    config = Config(name, DataOptions("digits", "digits", 1797, True), *resolve(name, 32, 1, 10))
+    config = config_of(name)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_the_networks_are_what_the_options_say() -> None:
-    m, _ = resolve("cifar", 16, 3, 10, precision="bf16")
-    m = replace(m, channel_base=256, z_dim=16, w_dim=16)
-    G, D = build_networks(m)
+    config = config_of("cifar", 16)
+    G, D = build_networks(replace(config, model=replace(config.model, channel_base=256, z_dim=16, w_dim=16)))
     assert (G.z_dim, G.c_dim, G.mapping.num_layers, G.img_resolution) == (16, 10, 2, 16)
     assert (D.c_dim, D.b16.architecture, D.b4.mbstd.group_size) == (10, "orig", 32)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gankern import conv2d_resample, setup_filter
+from gankern import convolution as routines
 from gankern.ops.upfirdn2d import parse_padding
 from gankern.reference import conv2d_resample as reference
 
@@ -67,6 +68,45 @@ def test_any_padding_equals_the_reference(resampling, padding):
     f = setup_filter([1, 3, 3, 1])
     y = conv2d_resample(x, w, f, up, down, padding)
     torch.testing.assert_close(y, expected(x, w, f, up, down, padding), rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture
+def folding(monkeypatch):
+    """Makes every filter a part of the kernel, as some are on a GPU."""
+    calls = []
+    monkeypatch.setattr(routines, "folds_filter", lambda x, taps: calls.append(taps) or True)
+    return calls
+
+
+@pytest.mark.parametrize("padding", [1, 0, 2, [1, -2, 0, 3]], ids=str)
+@pytest.mark.parametrize("flips", [(True, True), (True, False), (False, True), (False, False)], ids=str)
+@pytest.mark.parametrize("resampling", ["up2", "up3", "down2", "down3", "up3_down2"])
+@pytest.mark.parametrize("taps", [[1, 1], FILTERS["asymmetric"], FILTERS["separable"]], ids=["box", "3x2", "separable"])
+def test_a_filter_inside_the_kernel_changes_no_value_and_no_gradient(taps, resampling, flips, padding, folding):
+    x, w = inputs(groups=2, size=(2, 4, 9, 8))
+    up, down = RESAMPLINGS[resampling]
+    options = {"up": up, "down": down, "groups": 2, "flip_weight": flips[0], "flip_filter": flips[1]}
+    f = setup_filter(taps)
+    padding = 8 if len(f) == 8 else padding
+    y, truth = conv2d_resample(x, w, f, padding=padding, **options), expected(x, w, f, padding=padding, **options)
+    assert bool(folding) == (resampling != "up3_down2")
+    torch.testing.assert_close(y, truth, rtol=1e-10, atol=1e-10)
+    dy = torch.randn_like(y)
+    gradients, true_gradients = (torch.autograd.grad(out, [x, w], dy) for out in (y, truth))
+    torch.testing.assert_close(gradients, true_gradients, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("resampling", ["up2", "down2"])
+def test_a_filter_inside_the_kernel_costs_no_precision(resampling, dtype, folding):
+    x, w = inputs(dtype=dtype, size=(2, 16, 8, 8))
+    up, down = RESAMPLINGS[resampling]
+    f = setup_filter([1, 1])
+    truth = expected(x.double(), w.double(), f, up, down, 1)
+    y = conv2d_resample(x, w, f, up, down, 1)
+    error, own_error = ((result - truth).abs().max() for result in (y, expected(x, w, f, up, down, 1)))
+    assert folding == [2]
+    assert error <= 2 * own_error + 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

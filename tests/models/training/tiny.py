@@ -9,13 +9,14 @@ from gankern.models.training.state import TrainingState, new_state
 
 class TinyMapping(nn.Module):
     w_avg: Tensor
+    num_ws = 3
 
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4 + 10, 6)
         self.register_buffer("w_avg", torch.zeros(6))
 
-    def forward(self, z: Tensor, c: Tensor, update_emas: bool = False) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor, truncation_psi: float = 1, update_emas: bool = False) -> Tensor:
         w = self.fc(torch.cat([z, c], 1)).tanh()  # [N, 6]
         if update_emas:
             self.w_avg.lerp_(w.detach().mean(0), 0.01)
@@ -38,7 +39,7 @@ class TinySynthesis(nn.Module):
 
 
 class TinyGenerator(nn.Module):
-    z_dim, num_ws = 4, 3
+    z_dim, img_resolution = 4, 8
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,21 +1,18 @@
-"""The published configurations, one row each, and the networks and options they resolve to."""
+"""StyleGAN2 and its published configurations, one row each."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .training.options import TrainingOptions
+from ..training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
-PRECISIONS = ("fp32", "bf16", "fp16")
-
 
 @dataclass(frozen=True)
-class ModelOptions:
+class StyleGAN2Options:
     """Everything that decides what the networks are, named as their arguments."""
 
     img_resolution: int
@@ -84,64 +81,17 @@ PRESETS = {
 # fmt: on
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Which data a run learns, and what it was found to be."""
-
-    source: str
-    name: str
-    images: int
-    cond: bool
-
-
-@dataclass(frozen=True)
-class Config:
-    """A run: what a snapshot keeps as JSON and a resumed run must agree with."""
-
-    preset: str
-    data: DataOptions
-    model: ModelOptions
-    training: TrainingOptions
-
-    def to_json(self) -> dict[str, Any]:
-        """The configuration as nested dictionaries of JSON types."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Config:
-        """The configuration that `to_json` gave."""
-        parts = (DataOptions(**value["data"]), ModelOptions(**value["model"]), TrainingOptions(**value["training"]))
-        return Config(value["preset"], *parts)
-
-
 def resolve(
-    name: str, resolution: int, channels: int, c_dim: int, gpus: int = 1, precision: str | None = None
-) -> tuple[ModelOptions, TrainingOptions]:
-    """The networks and options of a preset for data of a given size.
-
-    Args:
-        name: One of `PRESETS`.
-        resolution: Side of the images in pixels.
-        channels: Channels of the images.
-        c_dim: Width of the labels, 0 for none.
-        gpus: Devices that share the batch, for the values that follow from it.
-        precision: `fp32`, `bf16` or `fp16` for the highest resolutions; None takes the preset's.
-
-    Raises:
-        ValueError: No such preset or precision.
+    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str
+) -> tuple[StyleGAN2Options, TrainingOptions]:
+    """The networks and training of a row, for data of a given size.
 
     Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix C.
     """
-    if name not in PRESETS:
-        raise ValueError(f"presets: cfg must be one of {', '.join(PRESETS)}, got {name}")
-    p = PRESETS[name]
-    precision = precision or p.precision
-    if precision not in PRECISIONS:
-        raise ValueError(f"presets: precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     batch = p.batch or max(min(gpus * min(4096 // resolution, 32), 64), gpus)
     fmaps = p.fmaps or (1.0 if resolution >= 512 else 0.5)
     low = precision != "fp32"
-    model = ModelOptions(
+    model = StyleGAN2Options(
         img_resolution=resolution,
         img_channels=channels,
         c_dim=c_dim,
@@ -175,11 +125,11 @@ def resolve(
     return model, training
 
 
-def build_networks(options: ModelOptions) -> tuple[nn.Module, nn.Module]:
+def build(options: StyleGAN2Options) -> tuple[nn.Module, nn.Module]:
     """The generator and the discriminator of a configuration, freshly initialised on the CPU."""
     import torch
 
-    from .stylegan2 import Discriminator, Generator
+    from ..stylegan2 import Discriminator, Generator
 
     shared: dict[str, Any] = {
         "c_dim": options.c_dim,

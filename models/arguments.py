@@ -1,0 +1,36 @@
+"""What the options of several commands mean."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_of(name: str | None) -> torch.device:
+    import torch
+
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: this PyTorch sees no CUDA device")
+    return device
+
+
+def boolean(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"expected 0 or 1, got {text}")
+    return values[text.lower()]
+
+
+def seed_list(text: str) -> list[int]:
+    try:
+        ranges = [[int(n) for n in part.split("-")] for part in text.split(",")]
+        seeds = [seed for first, *last in ranges for seed in range(first, (last or [first])[0] + 1)]
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"expected numbers and ranges such as 0,1,4-7, got {text}")
+    return seeds
