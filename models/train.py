@@ -175,7 +175,10 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.report import write_report
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
-    if data.name == "digits" and data.num_classes:
+    size = getattr(G_ema, "resolution", data.resolution)
+    if size < data.resolution:
+        results["resolution"] = f"{size}x{size}, of {data.resolution}x{data.resolution} (the run was too short to grow)"
+    elif data.name == "digits" and data.num_classes:
         from .metrics.fd_digits import fd_digits
 
         found = fd_digits(G_ema, data)
@@ -207,6 +210,27 @@ def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, devic
     print(f"device   {where}, {config.model.precision}")
     for part in ("model", "training"):
         print(f"{part:8} {json.dumps(config.to_json()[part])}")
+    for line in _growth_table(config.training):
+        print(line)
+
+
+def _growth_table(training: TrainingOptions) -> list[str]:
+    """The schedule of a growing run, a line for each resolution that fades in or trains."""
+    from .training.schedule import periods
+
+    if training.growth is None:
+        return []
+    lines = ["growth          kimg  resolution          batch  lr"]
+    for period in periods(training.growth):
+        start, end = period.start / 1000, (period.end or training.kimg * 1000) / 1000
+        if start >= training.kimg:
+            last = training.growth.last_resolution
+            return [*lines, f"           the run is too short for {last}x{last}"]
+        size = f"{period.resolution}x{period.resolution}{' fades in' if period.fading else ''}"
+        batch = training.growth.batch.get(period.resolution, training.batch)
+        lr = training.growth.lr.get(period.resolution, training.lr)
+        lines.append(f"{start:10g} - {min(end, training.kimg):<7g} {size:19} {batch:5}  {lr:g}")
+    return lines
 
 
 def _description(config: Config) -> str:

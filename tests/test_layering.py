@@ -52,6 +52,7 @@ KERNELS = {
 
 LONGEST = 400
 LONGER = {
+    "models/stylegan.py": "one paper, one file",
     "models/stylegan2.py": "one paper, one file",
     "tests/models/test_stylegan2.py": "mirrors models/stylegan2.py",
 }

@@ -17,8 +17,7 @@ from gankern.ops.upfirdn2d import setup_filter
 class EqualizedConv2d(torch.nn.Module):
     """Convolution with equalised learning rate, filtered resampling, bias and activation.
 
-    y = bias_act(conv2d_resample(x, weight * weight_gain / sqrt(I * k^2)), bias); the size is kept but for `up` and
-    `down`. The weight of an up-convolution is a true convolution's, turned by 180 degrees against the others.
+    y = bias_act(conv2d_resample(x, weight * weight_gain / sqrt(I * k^2)), bias); only `up` and `down` change the size.
     `layer.to(memory_format=torch.channels_last)` makes the result channels_last, whatever x is.
 
     Args:
@@ -26,11 +25,12 @@ class EqualizedConv2d(torch.nn.Module):
         bias: Whether there is a bias.
         activation: Of `gankern.bias_act`.
         up, down: Integer resampling factors.
-        resample_filter: Taps of the FIR filter for `up` and `down`.
+        resample_filter: Taps of the FIR filter for `up` and `down`, a buffer; None for none.
         conv_clamp: Largest absolute value of the result, or None.
         trainable: False makes weight and bias buffers, under the same names.
-        weight_gain: He's gain; 1 where the activation has a gain of its own.
-        act_gain: Of the activation; None for its default.
+        weight_gain: Of the weights; ProGAN and StyleGAN have sqrt(2) there before lrelu, and 1 as `act_gain`.
+        act_gain: Of the activation's result; None for the activation's default, as in StyleGAN2.
+        flip_weight: As in `gankern.conv2d_resample`; None for True but with `up`, as StyleGAN2 stores its weights.
 
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         section 4.1; Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, appendix B.
@@ -38,7 +38,7 @@ class EqualizedConv2d(torch.nn.Module):
 
     weight: torch.Tensor
     bias: torch.Tensor | None
-    resample_filter: torch.Tensor
+    resample_filter: torch.Tensor | None
 
     def __init__(
         self,
@@ -49,11 +49,12 @@ class EqualizedConv2d(torch.nn.Module):
         activation: str = "linear",
         up: int = 1,
         down: int = 1,
-        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         trainable: bool = True,
         weight_gain: float = 1,
         act_gain: float | None = None,
+        flip_weight: bool | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -63,7 +64,9 @@ class EqualizedConv2d(torch.nn.Module):
         self.padding = kernel_size // 2
         self.weight_gain = weight_gain / math.sqrt(in_channels * kernel_size**2)
         self.act_gain = activation_funcs[activation].def_gain if act_gain is None else act_gain
-        self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
+        self.flip_weight = up == 1 if flip_weight is None else flip_weight
+        f = None if resample_filter is None else setup_filter(resample_filter, torch.get_default_device())
+        self.register_buffer("resample_filter", f)
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         self._register("weight", weight, trainable)
         self._register("bias", torch.zeros([out_channels]) if bias else None, trainable)
@@ -77,11 +80,10 @@ class EqualizedConv2d(torch.nn.Module):
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
         """[N, I, H, W] -> [N, O, H * up / down, W * up / down], scaled (and clamped) by a further `gain`."""
         is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
-        weight_gain = self.weight_gain * gain if is_linear else self.weight_gain
+        weight_gain = self.weight_gain * self.act_gain * gain if is_linear else self.weight_gain
         weight = (self.weight * weight_gain).to(x.dtype)  # [O, I, k, k]
-        f = self.resample_filter.float()  # module.double() and .half() turn it along with the parameters
-        flip_weight = self.up == 1  # the published weights of up-convolutions are stored as true convolutions
-        x = conv2d_resample(x, weight, f, self.up, self.down, self.padding, flip_weight=flip_weight)
+        f = None if self.resample_filter is None else self.resample_filter.float()  # .half() turns buffers along
+        x = conv2d_resample(x, weight, f, self.up, self.down, self.padding, flip_weight=self.flip_weight)
         if is_linear:
             return x
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain

@@ -6,13 +6,13 @@ import math
 
 import torch
 
-from gankern.ops.bias_act import bias_act
+from gankern.ops.bias_act import activation_funcs, bias_act
 
 
 class EqualizedLinear(torch.nn.Module):
-    """Linear layer with equalised learning rate: y = act(x @ (weight * gain)^T + bias * lr_multiplier).
+    """Linear layer with equalised learning rate: y = act(x @ (weight * k)^T + bias * lr_multiplier).
 
-    gain = weight_gain * lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so
+    k = weight_gain * lr_multiplier / sqrt(in_features), and the weights are stored as N(0, 1 / lr_multiplier^2), so
     that Adam's step is the same share of every layer's weights, times `lr_multiplier`.
 
     Args:
@@ -21,8 +21,8 @@ class EqualizedLinear(torch.nn.Module):
         activation: Of `gankern.bias_act`.
         lr_multiplier: Learning rate relative to the optimiser's.
         bias_init: What the bias is stored as at the start.
-        weight_gain: He's gain; 1 where the activation has a gain of its own.
-        act_gain: Of the activation; None for its default.
+        weight_gain: Of the weights; ProGAN and StyleGAN have sqrt(2) there before lrelu, and 1 as `act_gain`.
+        act_gain: Of the activation's result; None for the activation's default, as in StyleGAN2.
 
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         section 4.1; `lr_multiplier`: Karras et al., "A Style-Based Generator Architecture for GANs", 2019, appendix C.
@@ -44,7 +44,7 @@ class EqualizedLinear(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
         self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
         self.weight_gain = weight_gain * lr_multiplier / math.sqrt(in_features)
-        self.act_gain = act_gain
+        self.act_gain = activation_funcs[activation].def_gain if act_gain is None else act_gain
         self.bias_gain = lr_multiplier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

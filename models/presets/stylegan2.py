@@ -61,13 +61,15 @@ class Preset:
     cond: bool = False
 
 
-# Rows from auto to cifar: Karras et al., "Training Generative Adversarial Networks with Limited Data",
-# 2020, appendix C, and the configurations published with it. `digits` is the demonstration on the embedded data.
+# Rows from auto to cifar: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix C,
+# and the configurations published with it. config-e: Karras et al., "Analyzing and Improving the Image Quality of
+# StyleGAN", 2020, table 1, whose config F is the row stylegan2. `digits` is the demonstration on the embedded data.
 # fmt: off
 PRESETS = {
     #                     gpus    kimg batch  mbstd  fmaps      lr  gamma    ema   ramp  map
     "auto":       Preset(    1,  25000, None,  None,  None,   None,  None,  None,  0.05,   2),
     "stylegan2":  Preset(    8,  25000,   32,     4,   1.0,  0.002,  10.0,  10.0,  None,   8),
+    "config-e":   Preset(    8,  25000,   32,     4,   0.5,  0.002, 100.0,  10.0,  None,   8, precision="fp32"),
     "paper256":   Preset(    8,  25000,   64,     8,   0.5, 0.0025,   1.0,  20.0,  None,   8),
     "paper512":   Preset(    8,  25000,   64,     8,   1.0, 0.0025,   0.5,  20.0,  None,   8),
     "paper1024":  Preset(    8,  25000,   32,     4,   1.0,  0.002,   2.0,  10.0,  None,   8),

@@ -8,8 +8,8 @@ def average_beta(options: TrainingOptions, now: Stage, cur_nimg: int) -> float:
     """Weight of the old average in the update of the iteration that began after `cur_nimg` images."""
     if now.iteration < options.ema_start:
         return 0.0
-    if options.ema_beta is not None:
-        return options.ema_beta
+    if options.ema_kimg is None:
+        return options.ema_beta or 0.0
     return ema_beta(now.batch * options.d_steps, cur_nimg, options.ema_kimg, options.ema_rampup)
 
 

@@ -67,13 +67,15 @@ def train(
     progress = Progress(state.cur_nimg, total_nimg)
     tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
     while state.cur_nimg < total_nimg and not stop():
-        before = state.cur_nimg
+        before, now = state.cur_nimg, stage(options, state.cur_nimg)
         train_step(state, phases, options, data, *next(reals))
         progress.step(state.cur_nimg)
+        if now.resolution != stage(options, state.cur_nimg).resolution:
+            write_fakes(run_dir, state, data, options)  # what this resolution has come to
         tick = state.cur_nimg // tick_nimg
         if tick > before // tick_nimg:
             rate = (state.cur_nimg - tick_start_nimg) / (time.perf_counter() - tick_start)
-            end_tick(state, options, stage(options, before), run_dir, progress, rate)
+            end_tick(state, options, now, run_dir, progress, rate)
             if tick % options.image_snap == 0:
                 write_fakes(run_dir, state, data, options)
             if tick % options.snap == 0 and state.cur_nimg < total_nimg:
@@ -151,9 +153,14 @@ def images_of(options: TrainingOptions) -> Callable[[int], int]:
 
 
 def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: TrainingOptions) -> None:
-    """Writes the sample grid of this moment as fakesNNNNNN.png, NNNNNN in kimg, and the timeline up to it."""
+    """Writes the sample grid of this moment, and the timeline up to it.
+
+    Its name is fakesNNNNNN.png, NNNNNN in kimg; while networks grow fakesNNNNNN-RxR.png with their resolution R.
+    """
     z, c = grid_inputs(data, state.G.z_dim, options.seed)
-    write_samples(run_dir / f"fakes{state.cur_nimg // 1000:06d}.png", state.G_ema, z, c, grid_columns(data))
+    size = f"-{state.grown[0]}x{state.grown[0]}" if state.grown else ""
+    path = run_dir / f"fakes{state.cur_nimg // 1000:06d}{size}.png"
+    write_samples(path, state.G_ema, z, c, grid_columns(data))
     write_timeline(run_dir)
 
 

@@ -66,7 +66,7 @@ class TrainingOptions:
     pl_weight: float  # weight of path length regularisation
     pl_interval: int  # iterations between path length steps
     style_mixing_prob: float
-    ema_kimg: float  # half-life of the generator's average, in thousands of images
+    ema_kimg: float | None  # half-life of the generator's average, in thousands of images
     ema_rampup: float | None  # that half-life's ceiling, as a fraction of the images seen so far
     tick_kimg: float  # interval of the progress line, stats and loss check, in thousands of images
     image_snap: int  # ticks between sample grids
@@ -85,14 +85,18 @@ class TrainingOptions:
     d_steps: int = 1  # discriminator steps per iteration, each on a batch of its own
     batch_gpu: int | None = None  # images that go through the networks at once; None: the whole batch
     order: tuple[str, ...] = PARTS  # of an iteration: steps of G, steps of D, update of the average
-    ema_beta: float | None = None  # weight of the old average per iteration; None: from ema_kimg
+    ema_beta: float | None = None  # weight of the old average per iteration, in place of ema_kimg
     ema_start: int = 0  # iterations for which the average is only copied
     ema_buffers: str = "copy"  # or "lerp", which averages G's buffers as well
     growth: Growth | None = None  # progressive growing
 
     def __post_init__(self) -> None:
-        positive = ("batch", "kimg", "lr", "ema_kimg", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
-        for name in (*positive, "adam_eps", *(n for n in ("d_lr", "batch_gpu") if getattr(self, n) is not None)):
+        positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
+        for name in (
+            *positive,
+            "adam_eps",
+            *(n for n in ("ema_kimg", "d_lr", "batch_gpu") if getattr(self, n) is not None),
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
         weights = ("r1_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "style_mixing_prob")
@@ -101,6 +105,8 @@ class TrainingOptions:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
         if self.loss not in LOSSES:
             raise ValueError(f"training options: loss must be one of {', '.join(LOSSES)}, got {self.loss}")
+        if (self.ema_kimg is None) == (self.ema_beta is None):
+            raise ValueError("training options: expected one of ema_kimg and ema_beta, got both or none")
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
             raise ValueError(f"training options: ema_beta must be in [0, 1), got {self.ema_beta}")
         if sorted(self.order) != sorted(PARTS):

@@ -103,6 +103,15 @@ def write_timeline(run_dir: Path) -> Path | None:
         row = grid[: len(grid) // ROWS]
         step = max(row.shape[0] // (2 * TILE), 1)
         rows.append(row[::step, ::step])
+    width = max(row.shape[1] for row in rows)  # the images of a growing run become larger than a tile
+    rows = [_enlarged(row, width) for row in rows]
     path = run_dir / "timeline.png"
     write_png(path, np.concatenate(rows))
     return path
+
+
+def _enlarged(row: np.ndarray, width: int) -> np.ndarray:
+    """Repeats the pixels of uint8 [H, W, C] until it is `width` wide, in proportion."""
+    height = round(row.shape[0] * width / row.shape[1])
+    y, x = np.arange(height) * row.shape[0] // height, np.arange(width) * row.shape[1] // width
+    return row[y[:, None], x]

@@ -13,8 +13,11 @@ from .run_folder import OPTIONS, read_stats
 CHARTS = (  # title, vertical axis, {legend: statistic}
     ("Discriminator scores", "mean score", {"real": "Loss/scores/real", "fake": "Loss/scores/fake"}),
     ("Losses", "loss", {"G": "Loss/G/loss", "D": "Loss/D/loss"}),
+    ("Class head", "cross entropy", {"G": "Loss/G/class", "D": "Loss/D/class"}),
     ("R1", "penalty", {"R1": "Loss/r1_penalty"}),
+    ("Gradient penalty", "penalty", {"WGAN-GP": "Loss/gp_penalty"}),
     ("Path length", "penalty", {"path length": "Loss/pl_penalty"}),
+    ("Growth", "pixels", {"resolution": "Progress/resolution"}),
     ("Speed", "images / s", {"images / s": "Timing/images_per_sec"}),
 )
 

@@ -1,0 +1,518 @@
+"""StyleGAN (the first) and its discriminator, growing from 4x4 or any later resolution to the final one.
+
+Karras, Laine, Aila: "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019, and where it
+changes nothing, its predecessor: Karras, Aila, Laine, Lehtinen: "Progressive Growing of GANs for Improved Quality,
+Stability, and Variation", 2018 ("ProGAN"). He's gain, sqrt(2), is in the weights, and leaky ReLU has none of its own.
+
+All parameters exist from the start; `grow` says which blocks run. Names, with r = 4, 8, ..., img_resolution:
+    G   mapping.{w_avg, fc0...fc7.{weight, bias}}, with labels mapping.embed.weight [z_dim, c_dim]
+        synthesis.alpha, synthesis.b4.const [C, h, w]
+        synthesis.b{r}.conv0.{weight, resample_filter} for r > 4, .conv1.weight, .torgb.{weight, bias}
+        synthesis.b{r}.epilogue{0, 1}.{noise_strength [C], noise_const [h, w], bias [C], affine.{weight, bias}};
+        affine makes [scale - 1, shift], and epilogue0 of b4 belongs to the constant
+    D   alpha, b{r}.fromrgb.{weight, bias}, b{r}.conv0.{weight, bias}, b{r}.conv1.{weight, bias, resample_filter} for
+        r > 4, and b4.{conv, fc, out}.{weight, bias}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from gankern import downsample2d, fade, filter2d, normalize_2nd_moment, setup_filter, style_epilogue
+from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev
+
+NOISE_MODES = ("random", "const", "none")
+BOX_FILTER = (1, 1)  # nearest neighbour upsampling, and the mean of 2x2 pixels
+LRELU: dict[str, Any] = {"activation": "lrelu", "weight_gain": math.sqrt(2), "act_gain": 1}
+PLAIN: dict[str, Any] = {"resample_filter": None}  # a convolution that keeps the size
+
+
+class MappingNetwork(torch.nn.Module):
+    """f: z, c -> ws, an MLP on the normalised latent, the label's vector appended to it (section 2, figure 1b).
+
+    Args:
+        z_dim, c_dim, w_dim: Dimensions of the latent, the label (0 for none) and the result.
+        num_ws: How often w is repeated.
+        num_layers: Linear layers.
+        layer_features: Width of the layers between; default w_dim.
+        lr_multiplier: Learning rate relative to that of the other networks.
+        w_avg_beta: Decay of the running mean of w, towards which truncation pulls.
+    """
+
+    fc0: EqualizedLinear
+    w_avg: torch.Tensor
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int,
+        num_layers: int = 8,
+        layer_features: int | None = None,
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float = 0.995,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
+        self.num_layers, self.w_avg_beta = num_layers, w_avg_beta
+        if c_dim > 0:
+            self.embed = torch.nn.Linear(c_dim, z_dim, bias=False)
+            torch.nn.init.normal_(self.embed.weight)
+        features = [2 * z_dim if c_dim > 0 else z_dim] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
+        for i in range(num_layers):
+            layer = EqualizedLinear(features[i], features[i + 1], lr_multiplier=lr_multiplier, **LRELU)
+            setattr(self, f"fc{i}", layer)
+        self.register_buffer("w_avg", torch.zeros([w_dim]))
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor | None = None,
+        truncation_psi: float | Sequence[float] = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool | None = None,
+    ) -> torch.Tensor:
+        """z [N, z_dim] and c [N, c_dim] -> ws [N, num_ws, w_dim].
+
+        Args:
+            z, c: Latents and labels; c None where c_dim is 0.
+            truncation_psi: Interpolates from the mean w (0) to w (1); one number, or one for each of the num_ws.
+            truncation_cutoff: How many of the ws are truncated, the first; None for all.
+            update_emas: True updates the mean of w.
+        """
+        x = _checked("z", z, self.z_dim).to(self.fc0.weight.dtype)  # [N, z_dim]
+        if self.c_dim > 0:
+            c = _checked("c", c, self.c_dim).to(x.dtype)
+            x = torch.cat([x, self.embed(c)], dim=1)  # [N, 2 * z_dim]
+        x = normalize_2nd_moment(x)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)  # [N, w_dim]
+        if update_emas:
+            self.w_avg.lerp_(x.detach().mean(dim=0), 1 - self.w_avg_beta)
+        ws = x[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
+        if isinstance(truncation_psi, int | float) and truncation_psi == 1:
+            return ws
+        psi = torch.tensor(self._psis(truncation_psi, truncation_cutoff), dtype=ws.dtype, device=ws.device)  # [num_ws]
+        return self.w_avg.lerp(ws, psi[:, None])
+
+    def _psis(self, psi: float | Sequence[float], cutoff: int | None) -> list[float]:
+        """Appendix B: psi for every w, 1 from the cutoff on."""
+        cutoff = self.num_ws if cutoff is None else cutoff
+        psis = [psi] * self.num_ws if isinstance(psi, int | float) else list(psi)
+        if len(psis) != self.num_ws:
+            raise ValueError(f"truncation_psi must be one number or {self.num_ws}, got {len(psis)}")
+        if not 0 <= cutoff <= self.num_ws:
+            raise ValueError(f"truncation_cutoff must be from 0 to {self.num_ws}, got {cutoff}")
+        return psis[:cutoff] + [1] * (self.num_ws - cutoff)
+
+
+class GrowingNetwork(torch.nn.Module):
+    """A network with a block for each resolution, of which those up to the current one run.
+
+    Args:
+        img_resolution: The final resolution, a power of two, at least 4.
+        base_size: (height, width) at resolution 4, so that images at resolution r have base_size * r / 4.
+
+    Attributes:
+        resolution: The current resolution.
+        fading: Whether it fades in, next to the resolution below.
+        alpha: While it does, its weight: from 0, only the resolution below, to 1. A tensor [], never read by the host.
+
+    Source: ProGAN, section 2, figure 2.
+    """
+
+    alpha: torch.Tensor
+
+    def __init__(self, img_resolution: int, base_size: tuple[int, int]) -> None:
+        super().__init__()
+        if img_resolution < 4 or img_resolution & (img_resolution - 1):
+            raise ValueError(f"img_resolution must be a power of two, at least 4, got {img_resolution}")
+        if len(base_size) != 2 or min(base_size) < 1:
+            raise ValueError(f"base_size must be (height, width), each at least 1, got {base_size}")
+        self.img_resolution, self.base_size = img_resolution, base_size
+        self.block_resolutions = [2**i for i in range(2, img_resolution.bit_length())]
+        self.resolution, self.fading = img_resolution, False
+        self.register_buffer("alpha", torch.ones([]))
+
+    def grow(self, resolution: int, fading: bool) -> None:
+        """Sets the current resolution, and whether it fades in with the weight `alpha`; no parameter changes.
+
+        Args:
+            resolution: From 4 to img_resolution, a power of two.
+            fading: True blends it with the resolution below; 4 has none.
+
+        Raises:
+            ValueError: there is no such resolution, or none below it to fade from.
+        """
+        if resolution not in self.block_resolutions:
+            expected = f"one of {', '.join(map(str, self.block_resolutions))}"
+            raise ValueError(f"resolution must be {expected}, got {resolution!r}")
+        if fading and resolution == 4:
+            raise ValueError("fading must be False at resolution 4, which has none below it, got True")
+        self.resolution, self.fading = resolution, bool(fading)
+
+    def running(self) -> list[int]:
+        """The resolutions whose blocks run, 4 to the current one."""
+        return self.block_resolutions[: self.block_resolutions.index(self.resolution) + 1]
+
+    def size(self, resolution: int) -> tuple[int, int]:
+        """(height, width) of the images at a resolution."""
+        height, width = self.base_size
+        return height * resolution // 4, width * resolution // 4
+
+    def block(self, resolution: int) -> Any:
+        return getattr(self, f"b{resolution}")
+
+
+class Epilogue(torch.nn.Module):
+    """What follows every convolution: noise, bias, leaky ReLU, instance norm, style (figure 1b, equation 1).
+
+    Args:
+        channels: Of x.
+        w_dim: Dimension of w.
+        size: (height, width) of x.
+    """
+
+    noise_const: torch.Tensor
+
+    def __init__(self, channels: int, w_dim: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.noise_strength = torch.nn.Parameter(torch.zeros([channels]))
+        self.bias = torch.nn.Parameter(torch.zeros([channels]))
+        self.affine = EqualizedLinear(w_dim, 2 * channels)
+        self.register_buffer("noise_const", torch.randn(size))
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str) -> torch.Tensor:
+        """x [N, C, H, W] and w [N, w_dim] -> [N, C, H, W]."""
+        scale, shift = self.affine(w).chunk(2, dim=1)  # [N, C]
+        noise = self._noise(x.shape[0], noise_mode)
+        strength = None if noise is None else self.noise_strength
+        return style_epilogue(x, noise, strength, self.bias, 1 + scale, shift, act="lrelu")
+
+    def _noise(self, n: int, noise_mode: str) -> torch.Tensor | None:
+        if noise_mode == "none":
+            return None
+        if noise_mode == "const":
+            return self.noise_const  # [H, W]
+        return torch.randn([n, 1, *self.noise_const.shape], device=self.bias.device)  # [N, 1, H, W]
+
+
+class SynthesisBlock(torch.nn.Module):
+    """One resolution of the generator, two layers; the first block has a constant instead of an up-convolution.
+
+    The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur, whichever way it is published:
+    a fused one, transposed with a 4x4 kernel, is the same with the kernel turned by 180 degrees.
+    """
+
+    blur_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        size: tuple[int, int],
+        img_channels: int,
+        fused_scale: bool,
+        blur_filter: Sequence[float],
+        lowp_dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.lowp_dtype = lowp_dtype
+        self.is_first = in_channels == 0
+        conv: dict[str, Any] = {"bias": False, "weight_gain": math.sqrt(2)}
+        if self.is_first:
+            self.const = torch.nn.Parameter(torch.ones([out_channels, *size]))
+        else:
+            conv0 = {"up": 2, "resample_filter": BOX_FILTER, "flip_weight": not fused_scale, **conv}
+            self.conv0 = EqualizedConv2d(in_channels, out_channels, 3, **conv0)
+            _register_filter(self, blur_filter)
+        self.epilogue0 = Epilogue(out_channels, w_dim, size)
+        self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **PLAIN, **conv)
+        self.epilogue1 = Epilogue(out_channels, w_dim, size)
+        self.torgb = EqualizedConv2d(out_channels, img_channels, 1, **PLAIN)
+
+    def forward(self, x: torch.Tensor | None, ws: torch.Tensor, noise_mode: str) -> torch.Tensor:
+        """x [N, I, H / 2, W / 2] (None for the first block) and ws [N, 2, w_dim] -> [N, O, H, W]."""
+        dtype = self.lowp_dtype or ws.dtype
+        w0, w1 = ws.unbind(dim=1)  # [N, w_dim]
+        if x is None:
+            x = self.const.to(dtype).expand(ws.shape[0], -1, -1, -1)  # [N, O, H, W]
+        else:
+            x = self.conv0(x.to(dtype))  # [N, O, H, W]
+            x = filter2d(x, self.blur_filter.float())  # [N, O, H, W]
+        x = self.epilogue0(x, w0, noise_mode)  # [N, O, H, W]
+        x = self.conv1(x)  # [N, O, H, W]
+        return self.epilogue1(x, w1, noise_mode)  # [N, O, H, W]
+
+
+class SynthesisNetwork(GrowingNetwork):
+    """g: ws -> image at the current resolution.
+
+    Args:
+        w_dim: Dimension of w.
+        img_resolution, base_size: As in `GrowingNetwork`.
+        img_channels: Channels of the image.
+        channel_base, channel_max: Channels of a layer: channel_base / resolution, at most channel_max.
+        fused_scale: For which published form the kernels of the up-convolutions are stored: False for upsampling and
+            convolution, True for one transposed convolution, 'auto' for the latter from resolution 128 on.
+        blur_filter: Taps of the low-pass filter after upsampling.
+        num_fp16_res: How many of the highest resolutions up to img_resolution compute in `lowp_dtype`; never 4.
+        lowp_dtype: torch.bfloat16 or torch.float16; parameters, styles, images and the rest stay in float32.
+        channels_last: Memory format of weights, which the activations follow.
+    """
+
+    b4: SynthesisBlock
+
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        base_size: tuple[int, int] = (4, 4),
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        fused_scale: bool | Literal["auto"] = "auto",
+        blur_filter: Sequence[float] = (1, 2, 1),
+        num_fp16_res: int = 0,
+        lowp_dtype: torch.dtype = torch.bfloat16,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(img_resolution, base_size)
+        if fused_scale not in (True, False, "auto"):
+            raise ValueError(f"fused_scale must be True, False or 'auto', got {fused_scale!r}")
+        self.w_dim, self.img_channels = w_dim, img_channels
+        in_channels = 0  # the first block has a constant instead of an input
+        for res in self.block_resolutions:
+            out_channels = min(channel_base // res, channel_max)
+            fused = res >= 128 if fused_scale == "auto" else bool(fused_scale)
+            dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
+            widths = in_channels, out_channels, w_dim
+            block = SynthesisBlock(*widths, self.size(res), img_channels, fused, blur_filter, dtype)
+            setattr(self, f"b{res}", block)
+            in_channels = out_channels
+        self.num_ws = 2 * len(self.block_resolutions)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def num_layers(self) -> int:
+        """How many of the ws, the first, reach the image at the current resolution."""
+        return 2 * len(self.running())
+
+    def forward(self, ws: torch.Tensor, noise_mode: str = "random") -> torch.Tensor:
+        """ws [N, num_ws, w_dim] -> image [N, img_channels, h, w] of the current resolution, about -1 to 1.
+
+        Args:
+            ws: One w per layer; those of layers that do not run are not read.
+            noise_mode: 'random' draws, 'const' takes the stored noise, 'none' adds none.
+        """
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
+        ws = _checked("ws", ws, self.num_ws, self.w_dim).to(self.b4.const.dtype)
+        x: Any = None
+        for i, res in enumerate(self.running()):
+            below, x = x, self.block(res)(x, ws[:, 2 * i : 2 * i + 2], noise_mode)  # [N, C, H, W]
+        img = self.block(self.resolution).torgb(x).to(ws.dtype)  # [N, img_channels, H, W]
+        if not self.fading:
+            return img
+        old = self.block(self.resolution // 2).torgb(below).to(ws.dtype)  # [N, img_channels, H / 2, W / 2]
+        return fade(img, old, self.alpha)  # [N, img_channels, H, W]
+
+
+class Generator(torch.nn.Module):
+    """G: z, c -> image at the current resolution; `synthesis_kwargs` as in `SynthesisNetwork`."""
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        mapping_kwargs: dict[str, Any] | None = None,
+        **synthesis_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.img_resolution, self.img_channels = img_resolution, img_channels
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
+        self.num_ws, self.base_size = self.synthesis.num_ws, self.synthesis.base_size
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
+
+    def grow(self, resolution: int, fading: bool) -> None:
+        """See `GrowingNetwork.grow`."""
+        self.synthesis.grow(resolution, fading)
+
+    @property
+    def resolution(self) -> int:
+        return self.synthesis.resolution
+
+    @property
+    def fading(self) -> bool:
+        return self.synthesis.fading
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        return self.synthesis.alpha
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor | None = None,
+        truncation_psi: float | Sequence[float] = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool | None = None,
+        noise_mode: str = "random",
+    ) -> torch.Tensor:
+        """z [N, z_dim] and c [N, c_dim] -> image; arguments as in `MappingNetwork` and `SynthesisNetwork`."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
+        return self.synthesis(ws, noise_mode)
+
+
+class DiscriminatorBlock(torch.nn.Module):
+    """One resolution of the discriminator (ProGAN, table 2), with a blur before the downsampling convolution.
+
+    That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way.
+    """
+
+    blur_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        img_channels: int,
+        blur_filter: Sequence[float],
+        lowp_dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.lowp_dtype = lowp_dtype
+        self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **PLAIN, **LRELU)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **PLAIN, **LRELU)
+        _register_filter(self, blur_filter)
+        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, down=2, resample_filter=BOX_FILTER, **LRELU)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, I, H, W] -> [N, O, H / 2, W / 2]."""
+        x = self.conv0(x.to(self.lowp_dtype or self.conv0.weight.dtype))  # [N, I, H, W]
+        x = filter2d(x, self.blur_filter.float())  # [N, I, H, W]
+        return self.conv1(x)  # [N, O, H / 2, W / 2]
+
+
+class DiscriminatorEpilogue(torch.nn.Module):
+    """Features at resolution 4 -> scores, in the dtype of the parameters; with labels, the score of the label."""
+
+    def __init__(
+        self,
+        channels: int,
+        fc_channels: int,
+        c_dim: int,
+        img_channels: int,
+        size: tuple[int, int],
+        mbstd_group_size: int | None,
+        mbstd_num_channels: int,
+    ) -> None:
+        super().__init__()
+        self.c_dim = c_dim
+        self.lowp_dtype = None
+        self.fromrgb = EqualizedConv2d(img_channels, channels, 1, **PLAIN, **LRELU)
+        self.mbstd = MinibatchStddev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
+        self.conv = EqualizedConv2d(channels + mbstd_num_channels, channels, 3, **PLAIN, **LRELU)
+        self.fc = EqualizedLinear(channels * math.prod(size), fc_channels, **LRELU)
+        self.out = EqualizedLinear(fc_channels, max(c_dim, 1))
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+        """x [N, C, H, W] and c [N, c_dim] -> scores [N, 1]."""
+        x = x.to(self.fc.weight.dtype)
+        x = x if self.mbstd is None else self.mbstd(x)  # [N, C + mbstd_num_channels, H, W]
+        x = self.conv(x)  # [N, C, H, W]
+        x = self.fc(x.flatten(1))  # [N, fc_channels]
+        x = self.out(x)  # [N, c_dim or 1]
+        if self.c_dim > 0:
+            x = (x * _checked("c", c, self.c_dim).to(x.dtype)).sum(dim=1, keepdim=True)  # [N, 1]
+        return x
+
+
+class Discriminator(GrowingNetwork):
+    """D: image at the current resolution, c -> score; one output per label, and c selects.
+
+    Args:
+        c_dim: Dimension of the label; 0 for none.
+        img_resolution, base_size: As in `GrowingNetwork`.
+        img_channels: Channels of the image.
+        channel_base, channel_max, blur_filter, num_fp16_res, lowp_dtype, channels_last: As in `SynthesisNetwork`.
+        mbstd_group_size, mbstd_num_channels: Of `gankern.minibatch_stddev`; 0 channels for none.
+    """
+
+    box_filter: torch.Tensor
+
+    def __init__(
+        self,
+        c_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        base_size: tuple[int, int] = (4, 4),
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        blur_filter: Sequence[float] = (1, 2, 1),
+        num_fp16_res: int = 0,
+        lowp_dtype: torch.dtype = torch.bfloat16,
+        channels_last: bool = False,
+        mbstd_group_size: int | None = 4,
+        mbstd_num_channels: int = 1,
+    ) -> None:
+        super().__init__(img_resolution, base_size)
+        self.c_dim, self.img_channels = c_dim, img_channels
+        channels = {res: min(channel_base // res, channel_max) for res in [2, *self.block_resolutions]}
+        for res in self.block_resolutions[1:]:
+            dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
+            block = DiscriminatorBlock(channels[res], channels[res // 2], img_channels, blur_filter, dtype)
+            setattr(self, f"b{res}", block)
+        mbstd = mbstd_group_size, mbstd_num_channels
+        self.b4 = DiscriminatorEpilogue(channels[4], channels[2], c_dim, img_channels, self.size(4), *mbstd)
+        f = setup_filter(BOX_FILTER, torch.get_default_device())
+        self.register_buffer("box_filter", f, persistent=False)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Images [N, img_channels, h, w] of the current resolution and c [N, c_dim] -> scores [N, 1].
+
+        Args:
+            img, c: Images, about -1 to 1, and labels (None where c_dim is 0).
+        """
+        img = _checked("img", img, self.img_channels, *self.size(self.resolution))
+        x = self._from_rgb(img, self.resolution)  # [N, C, H, W]
+        for res in self.running()[:0:-1]:
+            x = self.block(res)(x)  # [N, C, H / 2, W / 2]
+            if self.fading and res == self.resolution:
+                img = downsample2d(img, self.box_filter.float())  # [N, img_channels, H / 2, W / 2]
+                old = self._from_rgb(img, res // 2)  # [N, C, H / 2, W / 2]
+                x = fade(x.to(old.dtype), old, self.alpha)
+        return self.b4(x, c)
+
+    def _from_rgb(self, img: torch.Tensor, resolution: int) -> torch.Tensor:
+        block = self.block(resolution)
+        return block.fromrgb(img.to(block.lowp_dtype or block.fromrgb.weight.dtype))  # [N, C, H, W]
+
+
+def _is_lowp(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
+    """Whether a resolution is one of the `num_fp16_res` highest, and not 4."""
+    return resolution > 4 and resolution << num_fp16_res > img_resolution
+
+
+def _register_filter(module: torch.nn.Module, taps: Sequence[float]) -> None:
+    module.register_buffer("blur_filter", setup_filter(taps, torch.get_default_device()), persistent=False)
+
+
+def _checked(name: str, value: torch.Tensor | None, *shape: int) -> torch.Tensor:
+    if value is None or value.shape[1:] != shape:
+        got = None if value is None else list(value.shape)
+        raise ValueError(f"{name} must have shape [N, {', '.join(map(str, shape))}], got {got}")
+    return value
