@@ -246,33 +246,6 @@ class Discriminator(ResNetDiscriminator):
         set_up(self, init, (), spectral_norm, sn_eps, num_itrs, num_svs, channels_last)
 
 
-def truncated_latents(
-    n: int, z_dim: int, threshold: float | None = None, std: float = 1.0, device: torch.device | None = None
-) -> torch.Tensor:
-    """Latents z [n, z_dim] from a normal distribution whose values beyond a threshold are drawn again.
-
-    Args:
-        n, z_dim: Their number and dimension.
-        threshold: Largest |z|, e.g. 0.5 for fidelity at the cost of variety; None does not truncate.
-        std: Standard deviation of the distribution, before it is truncated. BigGAN-PyTorch's `z_var` is this number,
-            its name notwithstanding, and its "truncation curves" vary it, without a threshold; the generators on
-            TensorFlow Hub are sampled with std=t and threshold=2 * t.
-        device: Of the result.
-
-    Raises:
-        ValueError: a number is not positive.
-
-    Source: Brock et al., 2019, section 3.1.
-    """
-    for name, value in (("std", std), ("threshold", threshold)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    z = torch.empty([n, z_dim], device=device)
-    if threshold is None:
-        return z.normal_(0, std)
-    return torch.nn.init.trunc_normal_(z, 0, std, -threshold, threshold)
-
-
 def _depth(deep: bool, depth: int | None) -> int:
     if depth is None:
         return 2 if deep else 1

@@ -39,6 +39,19 @@ INITS = ("ortho", "N02", "xavier")
 Norm = Callable[..., torch.nn.Module]  # (num_features, act=..., up=...) -> a module (x, s) -> normalised x
 
 
+def nominal_size(img_resolution: int) -> tuple[int, int]:
+    """The nominal resolution of square images, and the side of their base: 96 is 64 with a base of 6, not of 4.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for nominal in G_WIDTHS:
+        base, rest = divmod(4 * img_resolution, nominal)
+        if rest == 0 and (4 <= base < 8 or (nominal == 32 and base in (1, 2, 3))):
+            return nominal, base
+    raise ValueError(f"img_resolution must be 4, 5, 6 or 7 times 8, 16, ..., 128, got {img_resolution}")
+
+
 class Stage(NamedTuple):
     """What the blocks at one resolution are to do."""
 

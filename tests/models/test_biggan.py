@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 import gankern
 from bench.models import biggan_eager
-from gankern.models.biggan import Discriminator, Generator, truncated_latents
+from gankern.models.biggan import Discriminator, Generator
 from gankern.models.resnet import discriminator_stages, generator_stages
 from gankern.nn import standing_statistics, synchronise_batch_norm
 
@@ -344,22 +344,7 @@ def test_initial_weights(init):
         assert weight.std().item() == pytest.approx(0.02 if init == "N02" else (1 / (9 * 64)) ** 0.5, rel=0.02)
 
 
-# --- Truncation and statistics
-
-
-def test_truncated_latents_are_those_of_a_normal_distribution_below_a_threshold():
-    z = truncated_latents(2000, 50, threshold=0.7)
-    assert z.abs().max() <= 0.7
-    normal = torch.randn([400_000])
-    expected = normal[normal.abs() <= 0.7]
-    quantiles = torch.linspace(0.05, 0.95, 10)
-    torch.testing.assert_close(z.flatten().quantile(quantiles), expected.quantile(quantiles), rtol=0, atol=0.01)
-
-
-def test_without_a_threshold_only_the_standard_deviation_counts():
-    z = truncated_latents(2000, 50, std=0.5)
-    assert z.std().item() == pytest.approx(0.5, rel=0.02)
-    assert z.abs().max() > 1.5
+# --- Statistics
 
 
 def test_standing_statistics_are_averages_over_batches_and_leave_the_rest():
@@ -463,5 +448,3 @@ def test_inputs_that_do_not_fit_are_refused():
         D(img, c[:, :2])
     with pytest.raises(ValueError, match=r"img must have shape \[N, 3, H, W\], got \[4, 1, 64, 64\]"):
         D(img[:, :1], c)
-    with pytest.raises(ValueError, match="threshold must be positive, got 0"):
-        truncated_latents(1, 2, threshold=0)
