@@ -202,6 +202,7 @@ class Generator(nn.Module):
         self, z_dim: int, c_dim: int, sizes: Sizes, attention: Sequence[int], deep: bool, shared_dim: int = 128
     ) -> None:
         super().__init__()
+        self.z_dim, self.c_dim = z_dim, c_dim
         self.deep, self.chunk = deep, z_dim if deep else z_dim // (len(sizes) + 1)
         cond = shared_dim + self.chunk
         self.shared = nn.Embedding(c_dim, shared_dim)
