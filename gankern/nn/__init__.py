@@ -14,7 +14,7 @@ from gankern.nn.modulated_conv import ModulatedConv2d, StyledConv
 from gankern.nn.noise_injection import NoiseInjection
 from gankern.nn.pixel_norm import PixelNorm
 from gankern.nn.self_attention2d import SelfAttention2d
-from gankern.nn.spectral_norm import SpectralNorm, attach_spectral_norm
+from gankern.nn.spectral_norm import SpectralNorm, attach_spectral_norm, shared_spectral_norm
 
 __all__ = [
     "AdaIN",
@@ -31,6 +31,7 @@ __all__ = [
     "SpectralNorm",
     "StyledConv",
     "attach_spectral_norm",
+    "shared_spectral_norm",
     "standing_statistics",
     "synchronise_batch_norm",
 ]

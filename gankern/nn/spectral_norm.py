@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from gankern.ops.spectral_norm_batched import spectral_norm_batched
 
 TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
 NORMALISED = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Linear, torch.nn.Embedding, *TRANSPOSED)
+NORMALISER, SHARED = "_spectral_normaliser", "_shared_weights"  # attributes of a network that normalises itself
 LAYOUTS = {"biggan": ("weight", "u0"), "torch": ("weight_orig", "weight_u")}
 
 
@@ -49,7 +51,8 @@ class _Normaliser:
 
     def before(self, network: torch.nn.Module, args: Any) -> None:
         """A forward pre-hook: each layer finds its normalised weight before its parameter."""
-        for name, weight in self.weights(network).items():
+        shared = network.__dict__.get(SHARED)
+        for name, weight in (self.weights(network) if shared is None else shared).items():
             network.get_submodule(name.rpartition(".")[0]).__dict__["weight"] = weight
 
     def after(self, network: torch.nn.Module, args: Any, output: Any) -> None:
@@ -84,8 +87,38 @@ def attach_spectral_norm(
     """
     normaliser = _prepare(network, layout, skip, eps, num_iters, num_svs)
     if normaliser.names:
+        network.__dict__[NORMALISER] = normaliser
         network.register_forward_pre_hook(normaliser.before)
         network.register_forward_hook(normaliser.after, always_call=True)
+
+
+@contextmanager
+def shared_spectral_norm(*networks: torch.nn.Module) -> Iterator[None]:
+    """Inside, networks normalise their weights once, at the start, and not at each forward pass.
+
+    For a step whose batch goes through them in parts: it is cheaper, and the gradient is that of the whole batch, as
+    all parts see the same weights. Gradients reach the parameters when the context ends; inside, only `backward()`
+    finds them, not `torch.autograd.grad`.
+
+    Args:
+        networks: With `attach_spectral_norm`; those without are left alone.
+    """
+    pairs = []
+    for network in networks:
+        normaliser = network.__dict__.get(NORMALISER)
+        if normaliser is not None:
+            weights = normaliser.weights(network)
+            leaves = {name: w.detach().requires_grad_(w.requires_grad) for name, w in weights.items()}
+            network.__dict__[SHARED] = leaves
+            pairs += zip(weights.values(), leaves.values(), strict=True)
+    try:
+        yield
+        found = [(weight, leaf.grad) for weight, leaf in pairs if leaf.grad is not None]
+        if found:
+            torch.autograd.backward(*zip(*found, strict=True))
+    finally:
+        for network in networks:
+            network.__dict__.pop(SHARED, None)
 
 
 class SpectralNorm(torch.nn.Module):

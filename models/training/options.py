@@ -91,6 +91,7 @@ class TrainingOptions:
     growth: Growth | None = None  # progressive growing
     d_joint: bool = False  # whether D sees generated and real images in one batch
     ortho_strength: float = 0.0  # weight of orthogonal regularisation, in every step
+    sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
     standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
 
     def __post_init__(self) -> None:

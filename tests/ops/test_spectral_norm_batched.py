@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils import parametrizations
 
 from gankern import spectral_norm_batched
-from gankern.nn import SpectralNorm, attach_spectral_norm
+from gankern.nn import SpectralNorm, attach_spectral_norm, shared_spectral_norm
 
 
 def biggan(weight, u, eps, training):
@@ -261,6 +261,20 @@ def test_a_network_that_normalises_itself_compiles_as_one_graph():
         torch.testing.assert_close(compiled(Y), network(Y))
     for value, buffer in zip(other.buffers(), network.buffers(), strict=True):
         torch.testing.assert_close(value, buffer)
+
+
+def test_shared_over_the_parts_of_a_batch_the_gradient_is_that_of_the_whole():
+    network, whole = SelfNormalised().double(), SelfNormalised().double()
+    whole.load_state_dict(network.state_dict())
+    for _ in range(2):
+        whole(Y).square().sum().backward()
+        with shared_spectral_norm(network, torch.nn.Linear(2, 2)):
+            for part in Y.split(1):
+                network(part).square().sum().backward()
+        for value, expected in zip(network.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(value.grad, expected.grad)
+        for value, expected in zip(network.buffers(), whole.buffers(), strict=True):
+            torch.testing.assert_close(value, expected)
 
 
 def test_further_singular_values_are_watched_and_only_the_first_normalises():
