@@ -70,12 +70,12 @@ def weight_gradient(
     return dw.to(dtype).contiguous(memory_format=memory_format)
 
 
-def folds_filter(x: torch.Tensor, taps: int) -> bool:
+def folds_filter(x: torch.Tensor, w: torch.Tensor, taps: int) -> bool:
     """Whether a convolution with resampling takes the FIR filter into its kernel, or filters in a pass of its own.
 
     With two taps (nearest neighbour, mean of 2x2 pixels) a 3x3 kernel becomes 4x4: no pass over the larger images, for
-    16/9 of the multiplications. By arithmetic, not measured: multiplications are what a CPU has least of from some 12
-    channels on, and memory what a GPU has least of.
+    16/9 of the multiplications and some passes over the weights. By arithmetic, not measured: a CPU is short of
+    multiplications, a GPU of memory bandwidth.
     """
     return taps == 2 and x.device.type == "cuda"
 

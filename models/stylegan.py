@@ -7,11 +7,12 @@ Stability, and Variation", 2018 ("ProGAN"). He's gain, sqrt(2), is in the weight
 All parameters exist from the start; `grow` says which blocks run. Names, with r = 4, 8, ..., img_resolution:
     G   mapping.{w_avg, fc0...fc7.{weight, bias}}, with labels mapping.embed.weight [z_dim, c_dim]
         synthesis.alpha, synthesis.b4.const [C, h, w]
-        synthesis.b{r}.conv0.{weight, resample_filter} for r > 4, .conv1.weight, .torgb.{weight, bias}
+        synthesis.b{r}.conv0.weight for r > 4, .conv1.weight, .torgb.{weight, bias}
         synthesis.b{r}.epilogue{0, 1}.{noise_strength [C], noise_const [h, w], bias [C], affine.{weight, bias}};
         affine makes [scale - 1, shift], and epilogue0 of b4 belongs to the constant
-    D   alpha, b{r}.fromrgb.{weight, bias}, b{r}.conv0.{weight, bias}, b{r}.conv1.{weight, bias, resample_filter} for
-        r > 4, and b4.{conv, fc, out}.{weight, bias}
+    D   alpha, b{r}.fromrgb.{weight, bias}, b{r}.{conv0, conv1}.{weight, bias} for r > 4
+        b4.{conv, fc, out}.{weight, bias}
+Beside the weight of every convolution there is its `resample_filter`, a constant.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ import torch
 from gankern import downsample2d, fade, filter2d, normalize_2nd_moment, setup_filter, style_epilogue
 from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev
 
+from .progan import BOX, LRELU, GrowingNetwork, _checked, _is_lowp
+
 NOISE_MODES = ("random", "const", "none")
-BOX_FILTER = (1, 1)  # nearest neighbour upsampling, and the mean of 2x2 pixels
-LRELU: dict[str, Any] = {"activation": "lrelu", "weight_gain": math.sqrt(2), "act_gain": 1}
-PLAIN: dict[str, Any] = {"resample_filter": None}  # a convolution that keeps the size
 
 
 class MappingNetwork(torch.nn.Module):
@@ -111,64 +111,6 @@ class MappingNetwork(torch.nn.Module):
         return psis[:cutoff] + [1] * (self.num_ws - cutoff)
 
 
-class GrowingNetwork(torch.nn.Module):
-    """A network with a block for each resolution, of which those up to the current one run.
-
-    Args:
-        img_resolution: The final resolution, a power of two, at least 4.
-        base_size: (height, width) at resolution 4, so that images at resolution r have base_size * r / 4.
-
-    Attributes:
-        resolution: The current resolution.
-        fading: Whether it fades in, next to the resolution below.
-        alpha: While it does, its weight: from 0, only the resolution below, to 1. A tensor [], never read by the host.
-
-    Source: ProGAN, section 2, figure 2.
-    """
-
-    alpha: torch.Tensor
-
-    def __init__(self, img_resolution: int, base_size: tuple[int, int]) -> None:
-        super().__init__()
-        if img_resolution < 4 or img_resolution & (img_resolution - 1):
-            raise ValueError(f"img_resolution must be a power of two, at least 4, got {img_resolution}")
-        if len(base_size) != 2 or min(base_size) < 1:
-            raise ValueError(f"base_size must be (height, width), each at least 1, got {base_size}")
-        self.img_resolution, self.base_size = img_resolution, base_size
-        self.block_resolutions = [2**i for i in range(2, img_resolution.bit_length())]
-        self.resolution, self.fading = img_resolution, False
-        self.register_buffer("alpha", torch.ones([]))
-
-    def grow(self, resolution: int, fading: bool) -> None:
-        """Sets the current resolution, and whether it fades in with the weight `alpha`; no parameter changes.
-
-        Args:
-            resolution: From 4 to img_resolution, a power of two.
-            fading: True blends it with the resolution below; 4 has none.
-
-        Raises:
-            ValueError: there is no such resolution, or none below it to fade from.
-        """
-        if resolution not in self.block_resolutions:
-            expected = f"one of {', '.join(map(str, self.block_resolutions))}"
-            raise ValueError(f"resolution must be {expected}, got {resolution!r}")
-        if fading and resolution == 4:
-            raise ValueError("fading must be False at resolution 4, which has none below it, got True")
-        self.resolution, self.fading = resolution, bool(fading)
-
-    def running(self) -> list[int]:
-        """The resolutions whose blocks run, 4 to the current one."""
-        return self.block_resolutions[: self.block_resolutions.index(self.resolution) + 1]
-
-    def size(self, resolution: int) -> tuple[int, int]:
-        """(height, width) of the images at a resolution."""
-        height, width = self.base_size
-        return height * resolution // 4, width * resolution // 4
-
-    def block(self, resolution: int) -> Any:
-        return getattr(self, f"b{resolution}")
-
-
 class Epilogue(torch.nn.Module):
     """What follows every convolution: noise, bias, leaky ReLU, instance norm, style (figure 1b, equation 1).
 
@@ -205,8 +147,9 @@ class Epilogue(torch.nn.Module):
 class SynthesisBlock(torch.nn.Module):
     """One resolution of the generator, two layers; the first block has a constant instead of an up-convolution.
 
-    The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur, whichever way it is published:
-    a fused one, transposed with a 4x4 kernel, is the same with the kernel turned by 180 degrees.
+    The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur. The form published as fused, one
+    transposed convolution with a 4x4 kernel, is the same with the 3x3 kernel turned by 180 degrees; so only the stored
+    kernels differ (`fused_scale`), and `gankern.conv2d_resample` computes either in the cheapest order.
     """
 
     blur_filter: torch.Tensor
@@ -229,13 +172,13 @@ class SynthesisBlock(torch.nn.Module):
         if self.is_first:
             self.const = torch.nn.Parameter(torch.ones([out_channels, *size]))
         else:
-            conv0 = {"up": 2, "resample_filter": BOX_FILTER, "flip_weight": not fused_scale, **conv}
+            conv0 = {"up": 2, "resample_filter": BOX, "flip_weight": not fused_scale, **conv}
             self.conv0 = EqualizedConv2d(in_channels, out_channels, 3, **conv0)
             _register_filter(self, blur_filter)
         self.epilogue0 = Epilogue(out_channels, w_dim, size)
-        self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **PLAIN, **conv)
+        self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **conv)
         self.epilogue1 = Epilogue(out_channels, w_dim, size)
-        self.torgb = EqualizedConv2d(out_channels, img_channels, 1, **PLAIN)
+        self.torgb = EqualizedConv2d(out_channels, img_channels, 1)
 
     def forward(self, x: torch.Tensor | None, ws: torch.Tensor, noise_mode: str) -> torch.Tensor:
         """x [N, I, H / 2, W / 2] (None for the first block) and ws [N, 2, w_dim] -> [N, O, H, W]."""
@@ -256,7 +199,7 @@ class SynthesisNetwork(GrowingNetwork):
 
     Args:
         w_dim: Dimension of w.
-        img_resolution, base_size: As in `GrowingNetwork`.
+        img_resolution, base_size: As in `gankern.models.progan.GrowingNetwork`.
         img_channels: Channels of the image.
         channel_base, channel_max: Channels of a layer: channel_base / resolution, at most channel_max.
         fused_scale: For which published form the kernels of the up-convolutions are stored: False for upsampling and
@@ -292,18 +235,13 @@ class SynthesisNetwork(GrowingNetwork):
             out_channels = min(channel_base // res, channel_max)
             fused = res >= 128 if fused_scale == "auto" else bool(fused_scale)
             dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
-            widths = in_channels, out_channels, w_dim
-            block = SynthesisBlock(*widths, self.size(res), img_channels, fused, blur_filter, dtype)
+            widths, size = (in_channels, out_channels, w_dim), (base_size[0] * res // 4, base_size[1] * res // 4)
+            block = SynthesisBlock(*widths, size, img_channels, fused, blur_filter, dtype)
             setattr(self, f"b{res}", block)
             in_channels = out_channels
         self.num_ws = 2 * len(self.block_resolutions)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def num_layers(self) -> int:
-        """How many of the ws, the first, reach the image at the current resolution."""
-        return 2 * len(self.running())
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "random") -> torch.Tensor:
         """ws [N, num_ws, w_dim] -> image [N, img_channels, h, w] of the current resolution, about -1 to 1.
@@ -316,13 +254,15 @@ class SynthesisNetwork(GrowingNetwork):
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
         ws = _checked("ws", ws, self.num_ws, self.w_dim).to(self.b4.const.dtype)
         x: Any = None
-        for i, res in enumerate(self.running()):
-            below, x = x, self.block(res)(x, ws[:, 2 * i : 2 * i + 2], noise_mode)  # [N, C, H, W]
-        img = self.block(self.resolution).torgb(x).to(ws.dtype)  # [N, img_channels, H, W]
-        if not self.fading:
-            return img
-        old = self.block(self.resolution // 2).torgb(below).to(ws.dtype)  # [N, img_channels, H / 2, W / 2]
-        return fade(img, old, self.alpha)  # [N, img_channels, H, W]
+        old: Any = None
+        for i, res in enumerate(self.block_resolutions):
+            if res <= self.resolution:
+                x, old = self.block(res)(x, ws[:, 2 * i : 2 * i + 2], noise_mode), x  # [N, C, h, w], and half the size
+        img = self.block(self.resolution).torgb(x).to(ws.dtype)  # [N, img_channels, h, w]
+        if self.fading:
+            old = self.block(self.resolution // 2).torgb(old).to(ws.dtype)  # [N, img_channels, h / 2, w / 2]
+            img = fade(img, old, self.alpha)  # [N, img_channels, h, w]
+        return img
 
 
 class Generator(torch.nn.Module):
@@ -346,7 +286,7 @@ class Generator(torch.nn.Module):
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
 
     def grow(self, resolution: int, fading: bool) -> None:
-        """See `GrowingNetwork.grow`."""
+        """See `gankern.models.progan.GrowingNetwork.grow`."""
         self.synthesis.grow(resolution, fading)
 
     @property
@@ -378,7 +318,8 @@ class Generator(torch.nn.Module):
 class DiscriminatorBlock(torch.nn.Module):
     """One resolution of the discriminator (ProGAN, table 2), with a blur before the downsampling convolution.
 
-    That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way.
+    That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way,
+    kernels included.
     """
 
     blur_filter: torch.Tensor
@@ -393,13 +334,17 @@ class DiscriminatorBlock(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.lowp_dtype = lowp_dtype
-        self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **PLAIN, **LRELU)
-        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **PLAIN, **LRELU)
+        self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **LRELU)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **LRELU)
         _register_filter(self, blur_filter)
-        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, down=2, resample_filter=BOX_FILTER, **LRELU)
+        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, down=2, resample_filter=BOX, **LRELU)
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """Image [N, img_channels, H, W] -> x [N, I, H, W]."""
+        return self.fromrgb(img.to(self.lowp_dtype or self.fromrgb.weight.dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, I, H, W] -> [N, O, H / 2, W / 2]."""
+        """x [N, I, H, W] -> [N, O, H / 2, W / 2]."""
         x = self.conv0(x.to(self.lowp_dtype or self.conv0.weight.dtype))  # [N, I, H, W]
         x = filter2d(x, self.blur_filter.float())  # [N, I, H, W]
         return self.conv1(x)  # [N, O, H / 2, W / 2]
@@ -420,12 +365,15 @@ class DiscriminatorEpilogue(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.c_dim = c_dim
-        self.lowp_dtype = None
-        self.fromrgb = EqualizedConv2d(img_channels, channels, 1, **PLAIN, **LRELU)
+        self.fromrgb = EqualizedConv2d(img_channels, channels, 1, **LRELU)
         self.mbstd = MinibatchStddev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
-        self.conv = EqualizedConv2d(channels + mbstd_num_channels, channels, 3, **PLAIN, **LRELU)
+        self.conv = EqualizedConv2d(channels + mbstd_num_channels, channels, 3, **LRELU)
         self.fc = EqualizedLinear(channels * math.prod(size), fc_channels, **LRELU)
         self.out = EqualizedLinear(fc_channels, max(c_dim, 1))
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """Image [N, img_channels, H, W] -> x [N, C, H, W]."""
+        return self.fromrgb(img.to(self.fromrgb.weight.dtype))
 
     def forward(self, x: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
         """x [N, C, H, W] and c [N, c_dim] -> scores [N, 1]."""
@@ -444,13 +392,11 @@ class Discriminator(GrowingNetwork):
 
     Args:
         c_dim: Dimension of the label; 0 for none.
-        img_resolution, base_size: As in `GrowingNetwork`.
+        img_resolution, base_size: As in `gankern.models.progan.GrowingNetwork`.
         img_channels: Channels of the image.
         channel_base, channel_max, blur_filter, num_fp16_res, lowp_dtype, channels_last: As in `SynthesisNetwork`.
         mbstd_group_size, mbstd_num_channels: Of `gankern.minibatch_stddev`; 0 channels for none.
     """
-
-    box_filter: torch.Tensor
 
     def __init__(
         self,
@@ -475,9 +421,7 @@ class Discriminator(GrowingNetwork):
             block = DiscriminatorBlock(channels[res], channels[res // 2], img_channels, blur_filter, dtype)
             setattr(self, f"b{res}", block)
         mbstd = mbstd_group_size, mbstd_num_channels
-        self.b4 = DiscriminatorEpilogue(channels[4], channels[2], c_dim, img_channels, self.size(4), *mbstd)
-        f = setup_filter(BOX_FILTER, torch.get_default_device())
-        self.register_buffer("box_filter", f, persistent=False)
+        self.b4 = DiscriminatorEpilogue(channels[4], channels[2], c_dim, img_channels, base_size, *mbstd)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -487,32 +431,17 @@ class Discriminator(GrowingNetwork):
         Args:
             img, c: Images, about -1 to 1, and labels (None where c_dim is 0).
         """
-        img = _checked("img", img, self.img_channels, *self.size(self.resolution))
-        x = self._from_rgb(img, self.resolution)  # [N, C, H, W]
-        for res in self.running()[:0:-1]:
-            x = self.block(res)(x)  # [N, C, H / 2, W / 2]
-            if self.fading and res == self.resolution:
-                img = downsample2d(img, self.box_filter.float())  # [N, img_channels, H / 2, W / 2]
-                old = self._from_rgb(img, res // 2)  # [N, C, H / 2, W / 2]
+        img = _checked("img", img, self.img_channels, *self.img_size())
+        x = self.block(self.resolution).features(img)  # [N, C, h, w]
+        for res in self.block_resolutions[:0:-1]:
+            if res <= self.resolution:
+                x = self.block(res)(x)  # [N, C, h / 2, w / 2]
+            if res == self.resolution and self.fading:
+                half = downsample2d(img, self.block(res).conv1.resample_filter.float())
+                old = self.block(res // 2).features(half)  # [N, C, h / 2, w / 2]
                 x = fade(x.to(old.dtype), old, self.alpha)
         return self.b4(x, c)
-
-    def _from_rgb(self, img: torch.Tensor, resolution: int) -> torch.Tensor:
-        block = self.block(resolution)
-        return block.fromrgb(img.to(block.lowp_dtype or block.fromrgb.weight.dtype))  # [N, C, H, W]
-
-
-def _is_lowp(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
-    """Whether a resolution is one of the `num_fp16_res` highest, and not 4."""
-    return resolution > 4 and resolution << num_fp16_res > img_resolution
 
 
 def _register_filter(module: torch.nn.Module, taps: Sequence[float]) -> None:
     module.register_buffer("blur_filter", setup_filter(taps, torch.get_default_device()), persistent=False)
-
-
-def _checked(name: str, value: torch.Tensor | None, *shape: int) -> torch.Tensor:
-    if value is None or value.shape[1:] != shape:
-        got = None if value is None else list(value.shape)
-        raise ValueError(f"{name} must have shape [N, {', '.join(map(str, shape))}], got {got}")
-    return value

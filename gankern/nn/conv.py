@@ -25,7 +25,7 @@ class EqualizedConv2d(torch.nn.Module):
         bias: Whether there is a bias.
         activation: Of `gankern.bias_act`.
         up, down: Integer resampling factors.
-        resample_filter: Taps of the FIR filter for `up` and `down`, a buffer; None for none.
+        resample_filter: Taps of the FIR filter for `up` and `down`.
         conv_clamp: Largest absolute value of the result, or None.
         trainable: False makes weight and bias buffers, under the same names.
         weight_gain: Of the weights; ProGAN and StyleGAN have sqrt(2) there before lrelu, and 1 as `act_gain`.
@@ -38,7 +38,7 @@ class EqualizedConv2d(torch.nn.Module):
 
     weight: torch.Tensor
     bias: torch.Tensor | None
-    resample_filter: torch.Tensor | None
+    resample_filter: torch.Tensor
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class EqualizedConv2d(torch.nn.Module):
         activation: str = "linear",
         up: int = 1,
         down: int = 1,
-        resample_filter: Sequence[float] | None = (1, 3, 3, 1),
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         trainable: bool = True,
         weight_gain: float = 1,
@@ -65,8 +65,7 @@ class EqualizedConv2d(torch.nn.Module):
         self.weight_gain = weight_gain / math.sqrt(in_channels * kernel_size**2)
         self.act_gain = activation_funcs[activation].def_gain if act_gain is None else act_gain
         self.flip_weight = up == 1 if flip_weight is None else flip_weight
-        f = None if resample_filter is None else setup_filter(resample_filter, torch.get_default_device())
-        self.register_buffer("resample_filter", f)
+        self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         self._register("weight", weight, trainable)
         self._register("bias", torch.zeros([out_channels]) if bias else None, trainable)
@@ -82,7 +81,7 @@ class EqualizedConv2d(torch.nn.Module):
         is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
         weight_gain = self.weight_gain * self.act_gain * gain if is_linear else self.weight_gain
         weight = (self.weight * weight_gain).to(x.dtype)  # [O, I, k, k]
-        f = None if self.resample_filter is None else self.resample_filter.float()  # .half() turns buffers along
+        f = self.resample_filter.float()  # module.double() and .half() turn it along with the parameters
         x = conv2d_resample(x, weight, f, self.up, self.down, self.padding, flip_weight=self.flip_weight)
         if is_linear:
             return x

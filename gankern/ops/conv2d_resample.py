@@ -62,7 +62,8 @@ def conv2d_resample(
     pointwise = kh == kw == 1
     fir: dict[str, Any] = {"flip_filter": flip_filter, "backend": backend}
     conv: dict[str, Any] = {"groups": groups, "backend": "eager" if backend == "eager" else None}
-    if f is not None and not pointwise and (up > 1) != (down > 1) and convolution.folds_filter(x, max(filter_size(f))):
+    once = (up > 1) != (down > 1)
+    if f is not None and once and not pointwise and convolution.folds_filter(x, w, max(filter_size(f))):
         w = _with_filter(w.flip([2, 3]) if flip_weight == (up > 1) else w, f, flip_filter == (up > 1))
         return _resample(x, w, up, down, around, conv, backend)
     if up > 1 and not pointwise:

@@ -113,6 +113,8 @@ class TrainingOptions:
             raise ValueError("training options: expected one of ema_kimg and ema_beta, got both or none")
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:
             raise ValueError(f"training options: ema_beta must be in [0, 1), got {self.ema_beta}")
+        if self.ema_buffers not in ("copy", "lerp"):
+            raise ValueError(f"training options: ema_buffers must be copy or lerp, got {self.ema_buffers}")
         if sorted(self.order) != sorted(PARTS):
             raise ValueError(f"training options: order must hold each of {', '.join(PARTS)} once, got {self.order}")
 

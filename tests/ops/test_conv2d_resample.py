@@ -74,7 +74,7 @@ def test_any_padding_equals_the_reference(resampling, padding):
 def folding(monkeypatch):
     """Makes every filter a part of the kernel, as some are on a GPU."""
     calls = []
-    monkeypatch.setattr(routines, "folds_filter", lambda x, taps: calls.append(taps) or True)
+    monkeypatch.setattr(routines, "folds_filter", lambda x, w, taps: calls.append(taps) or True)
     return calls
 
 

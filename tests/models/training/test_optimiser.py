@@ -19,9 +19,10 @@ def test_lazy_regularisation_scales_rate_and_decays(interval: int) -> None:
     assert all(isinstance(beta, float) for beta in group["betas"])
 
 
-def test_without_regularisation_adam_is_plain() -> None:
-    group = lazy_adam(nn.Linear(2, 2), 0.01, (0.5, 0.99), 0).param_groups[0]
-    assert (group["lr"], group["betas"]) == (0.01, (0.5, 0.99))
+@pytest.mark.parametrize("interval", [0, 1], ids=["no-regularisation", "in-every-step"])
+def test_without_regularisation_steps_adam_is_plain(interval: int) -> None:
+    group = lazy_adam(nn.Linear(2, 2), 0.01, (0.5, 0.99), interval, eps=1e-6).param_groups[0]
+    assert (group["lr"], group["betas"], group["eps"]) == (0.01, (0.5, 0.99), 1e-6)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

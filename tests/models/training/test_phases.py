@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import OPTIONS, tiny_state
+from tiny_growing import PROGAN, growing_state
 
-from gankern.models.training.phases import Batch, Phase, make_phases, run_phase
+from gankern.models.training.losses import LOSSES
+from gankern.models.training.optimiser import flatten_gradients
+from gankern.models.training.options import TrainingOptions
+from gankern.models.training.phases import Batch, Phase, layers_in_use, make_phases, run_phase
+from gankern.models.training.schedule import stage
 from gankern.models.training.state import TrainingState
 
 
@@ -17,8 +22,8 @@ def batch() -> Batch:
     return Batch(torch.rand(8, 1, 8, 8) * 2 - 1, c[:8], torch.randn(8, 4), c[8:])
 
 
-def phase(state: TrainingState, name: str) -> Phase:
-    return next(phase for phase in make_phases(state, OPTIONS) if phase.name == name)
+def phase(state: TrainingState, name: str, options: TrainingOptions = OPTIONS) -> Phase:
+    return next(phase for phase in make_phases(state, options) if phase.name == name)
 
 
 def test_phases_come_in_the_published_order_with_their_intervals() -> None:
@@ -71,6 +76,108 @@ def test_the_path_length_phase_takes_half_a_batch_and_moves_its_mean() -> None:
     run_phase(phase(state, "Greg"), state, OPTIONS, batch())
     assert made == [4]
     assert state.pl_mean > 0
+
+
+def gradients_of(
+    options: TrainingOptions, name: str, batch_gpu: int | None = None, seed: int = 3
+) -> list[torch.Tensor]:
+    """The gradients that one phase of the growing networks leaves, in float64."""
+    state = growing_state(replace(options, batch=8))
+    for net in (state.G, state.D):
+        net.double()
+    state.G_gradients, state.D_gradients = flatten_gradients(state.G), flatten_gradients(state.D)
+    state.enter(stage(options, 176), options)
+    found = next(phase for phase in make_phases(state, options) if phase.name == name)
+    torch.manual_seed(seed)
+    run_phase(found, state, options, growing_batch(), batch_gpu)
+    return [param.grad.clone() for param in found.net.parameters()]
+
+
+def growing_batch() -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    c = torch.eye(10, dtype=torch.float64)[torch.randint(10, (16,), generator=generator)]
+    img = torch.rand(8, 1, 16, 16, dtype=torch.float64, generator=generator) * 2 - 1
+    return Batch(img, c[:8], torch.randn(8, 4, dtype=torch.float64, generator=generator), c[8:])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", ["Gmain", "Dmain"])
+@pytest.mark.parametrize("batch_gpu", [1, 3, 4])
+def test_gradients_accumulated_over_parts_of_a_batch_are_those_of_the_whole(
+    loss: str, name: str, batch_gpu: int
+) -> None:
+    options = replace(PROGAN, loss=loss, gp_weight=0.0, r1_gamma=2.0, r1_interval=1)
+    whole, parts = gradients_of(options, name), gradients_of(options, name, batch_gpu)
+    assert any(grad.any() for grad in whole)
+    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_the_main_step_of_wgan_gp_takes_the_gradient_of_the_published_sum() -> None:
+    options = replace(PROGAN, gp_weight=10.0, gp_target=2.0, drift_weight=0.5, class_weight=0.7)
+    found = gradients_of(options, "Dmain")
+    state = growing_state(options)
+    G, D = state.G.double(), state.D.double()
+    state.enter(stage(options, 176), options)
+    real, real_c, z, c = growing_batch()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        fake = G(z, c)
+    place = torch.rand(8, 1, 1, 1, dtype=torch.float64)
+    between = torch.lerp(real, fake, place).requires_grad_()
+    (gradient,) = torch.autograd.grad(D(between, real_c).sum(), between, create_graph=True)
+    norms = gradient.square().sum([1, 2, 3]).sqrt()
+    (real_scores, real_logits), (fake_scores, fake_logits) = D(real, real_c, True), D(fake, c, True)
+    loss = (fake_scores - real_scores + 0.5 * real_scores.square()).mean() + 10 / 2**2 * (norms - 2).square().mean()
+    for logits, label in ((real_logits, real_c), (fake_logits, c)):
+        loss = loss - 0.7 * (logits.log_softmax(1) * label).sum(1).mean()
+    expected = torch.autograd.grad(loss, list(D.parameters()), allow_unused=True)
+    expected = [torch.zeros_like(p) if g is None else g for p, g in zip(D.parameters(), expected, strict=True)]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_r1_in_every_step_is_one_step_with_the_gradient_of_both_losses() -> None:
+    options = replace(
+        PROGAN, loss="logistic", gp_weight=0.0, drift_weight=0.0, class_weight=0.0, r1_gamma=3.0, r1_interval=1
+    )
+    assert [phase.name for phase in make_phases(growing_state(options), options)] == ["Dmain", "Gmain"]
+    with_r1, without = gradients_of(options, "Dmain"), gradients_of(replace(options, r1_gamma=0.0), "Dmain")
+    state = growing_state(options)
+    D = state.D.double()
+    state.enter(stage(options, 176), options)
+    real, real_c, *_ = growing_batch()
+    real.requires_grad_()
+    (gradient,) = torch.autograd.grad(D(real, real_c).sum(), real, create_graph=True)
+    penalty = gradient.square().sum([1, 2, 3]).mean() * 3.0 / 2
+    r1 = torch.autograd.grad(penalty, list(D.parameters()), allow_unused=True)
+    for a, b, c in zip(with_r1, without, r1, strict=True):
+        torch.testing.assert_close(a, b if c is None else b + c, rtol=1e-9, atol=1e-11)
+
+
+def test_path_length_in_every_step_belongs_to_the_main_step() -> None:
+    options = replace(OPTIONS, pl_interval=1)
+    state = tiny_state(options)
+    assert [phase.name for phase in make_phases(state, options)] == ["Gmain", "Dmain", "Dreg"]
+    run_phase(phase(state, "Gmain", options), state, options, batch())
+    assert state.pl_mean > 0
+
+
+def test_the_order_of_an_iteration_is_an_option() -> None:
+    names = [p.name for p in make_phases(tiny_state(), replace(OPTIONS, order=("D", "ema", "G")))]
+    assert names == ["Dmain", "Dreg", "Gmain", "Greg"]
+
+
+@pytest.mark.parametrize("wrong", [{"style_mixing_prob": 0.9}, {"pl_weight": 2.0, "pl_interval": 4}])
+def test_what_needs_styles_is_refused_for_a_generator_without(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be 0 for a generator without a mapping network, got"):
+        make_phases(growing_state(), replace(PROGAN, **wrong))
+
+
+def test_styles_mix_only_within_the_layers_that_have_grown() -> None:
+    state = tiny_state()
+    state.G.img_resolution, state.G.mapping.num_ws = 8, 4
+    assert layers_in_use(state.G) == 4
+    state.G.resolution = 4
+    assert layers_in_use(state.G) == 2
 
 
 def test_a_gradient_that_is_not_a_number_does_not_reach_the_weights() -> None:

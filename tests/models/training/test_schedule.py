@@ -20,7 +20,7 @@ def growing(growth: Growth = PUBLISHED, **change: int) -> TrainingOptions:
 
 
 def published_lod(growth: Growth, nimg: int) -> float:
-    """The published formula, with phases of train and fade kimg that begin with training; in images, without rounding."""
+    """The published formula, with phases of train and fade kimg that begin with training, in whole images."""
     train, fade = round(growth.train_kimg * 1000), round(growth.fade_kimg * 1000)
     phase = nimg // (train + fade)
     level = Fraction(growth.last_resolution.bit_length() - growth.first_resolution.bit_length() - phase)

@@ -65,13 +65,15 @@ class GrowingDiscriminator(Growing):
         return (out[:, :1], out[:, 1:]) if return_logits else out[:, :1]
 
 
-# 4x4 to image 64, then 8x8 fades in until 128 and trains until 192, 16x16 fades in until 256.
-GROWTH = Growth(4, LAST, 0.064, 0.064, batch={4: 8, 8: 8, 16: 4}, lr={16: 0.02}, repeats=2)
+# 4x4 trains to image 48, 8x8 fades in to 96 and trains to 144, 16x16 fades in to 192. The schedule is read at 0,
+# 32, 64 (8x8 fades in), 96 (trains), 128, 160 (16x16 fades in), 176, 192 (trains), 208, 224.
+GROWTH = Growth(4, LAST, 0.048, 0.048, batch={4: 16, 8: 16, 16: 8}, lr={16: 0.02}, repeats=2)
 
 PROGAN = replace(
     OPTIONS,
-    batch=4,
-    kimg=0.32,
+    batch=8,
+    kimg=0.24,
+    image_snap=1000,
     r1_gamma=0.0,
     r1_interval=0,
     pl_weight=0.0,
