@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,8 @@ from gankern import upsample_add
 from gankern.nn import BatchNorm2d, ConditionalBatchNorm2d, Conv2d, SelfAttention2d, attach_spectral_norm
 
 # Channels / ch by nominal resolution: of the generator's input and of each of its blocks' results, and of each of the
-# discriminator's blocks' results. Source: Brock et al., 2019, appendix B; the discriminator at 512 mirrors its generator.
+# discriminator's blocks' results. Source: Brock et al., 2019, appendix B; the discriminator at 512 mirrors its
+# generator.
 G_WIDTHS = {
     32: (4, 4, 4, 4),
     64: (16, 16, 8, 4, 2),
@@ -68,7 +70,7 @@ def generator_stages(img_resolution: int, ch: int) -> list[Stage]:
         ValueError: there are no widths for img_resolution.
     """
     widths = [ch * width for width in _widths(G_WIDTHS, img_resolution)]
-    return [Stage(i, o, True, 8 << k) for k, (i, o) in enumerate(zip(widths, widths[1:], strict=False))]
+    return [Stage(i, o, True, 8 << k) for k, (i, o) in enumerate(pairwise(widths))]
 
 
 def discriminator_stages(img_resolution: int, ch: int, img_channels: int | None) -> list[Stage]:
@@ -85,7 +87,7 @@ def discriminator_stages(img_resolution: int, ch: int, img_channels: int | None)
     widths = [ch * width for width in _widths(D_WIDTHS, img_resolution)]
     widths = widths if img_channels is None else [img_channels, *widths]
     num_down = 2 if img_resolution == 32 else img_resolution.bit_length() - 3
-    pairs = enumerate(zip(widths, widths[1:], strict=False))
+    pairs = enumerate(pairwise(widths))
     return [Stage(i, o, k < num_down, img_resolution >> min(k + 1, num_down)) for k, (i, o) in pairs]
 
 
@@ -231,10 +233,10 @@ class ResNetGenerator(torch.nn.Module):
         x = self.linear(first)  # [N, C * h * w]
         x = x.unflatten(1, (-1, *self.base_size))  # [N, C, h, w]
         x = x.to(self.lowp_dtype or x.dtype, memory_format=self.memory_format)
-        for (block, *attention), s in zip(self.blocks, conditions, strict=True):
-            x = block(x, s)  # [N, C, 2h, 2w], ...
-            for layer in attention:
-                x = layer(x)
+        for layers, s in zip(self.blocks, conditions, strict=True):
+            x = layers[0](x, s)  # type: ignore[index]  # [N, C, 2h, 2w], ...
+            for attention in layers[1:]:  # type: ignore[index]
+                x = attention(x)
         x = self.output_layer(x).to(z.dtype)  # [N, img_channels, H, W]
         return x.tanh()
 
@@ -361,7 +363,9 @@ def _initialise(weight: torch.Tensor, init: str) -> None:
 def _widths(table: dict[int, tuple[int, ...]], img_resolution: int) -> tuple[int, ...]:
     if img_resolution not in table:
         expected = ", ".join(map(str, table))
-        raise ValueError(f"img_resolution must be one of {expected} (base_size makes other sizes), got {img_resolution}")
+        raise ValueError(
+            f"img_resolution must be one of {expected} (base_size makes other sizes), got {img_resolution}"
+        )
     return table[img_resolution]
 
 

@@ -261,11 +261,10 @@ class Discriminator(nn.Module):
 def like(G: nn.Module, D: nn.Module, sizes: tuple[Sizes, Sizes], attention: tuple[Sequence[int], ...]) -> tuple:
     """The same networks as gankern's G and D, weights, buffers and modes included."""
     deep = G.deep
-    own = Generator(G.z_dim, G.c_dim, sizes[0], attention[0], deep, G.shared.embedding_dim), Discriminator(
-        D.c_dim, sizes[1], attention[1], deep
+    own = (
+        Generator(G.z_dim, G.c_dim, sizes[0], attention[0], deep, G.shared.embedding_dim),
+        Discriminator(D.c_dim, sizes[1], attention[1], deep),
     )
     for net, source in zip(own, (G, D), strict=True):
         net.to(next(source.parameters()).dtype).train(source.training).load_state_dict(source.state_dict())
     return own
-
-

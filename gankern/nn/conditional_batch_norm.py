@@ -170,7 +170,7 @@ def standing_statistics(network: torch.nn.Module, batches: Iterable[tuple[Any, .
         m.reset_standing_statistics()
     for batch in batches:
         network(*batch)
-    for m, training in modes:
-        m.training = training
+    for module, training in modes:
+        module.training = training
     for m in modules:
         m.standing = False

@@ -103,7 +103,7 @@ def shared_spectral_norm(*networks: torch.nn.Module) -> Iterator[None]:
     Args:
         networks: With `attach_spectral_norm`; those without are left alone.
     """
-    pairs = []
+    pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
     for network in networks:
         normaliser = network.__dict__.get(NORMALISER)
         if normaliser is not None:
@@ -113,9 +113,9 @@ def shared_spectral_norm(*networks: torch.nn.Module) -> Iterator[None]:
             pairs += zip(weights.values(), leaves.values(), strict=True)
     try:
         yield
-        found = [(weight, leaf.grad) for weight, leaf in pairs if leaf.grad is not None]
-        if found:
-            torch.autograd.backward(*zip(*found, strict=True))
+        used = [(weight, leaf.grad) for weight, leaf in pairs if leaf.grad is not None]
+        if used:
+            torch.autograd.backward([weight for weight, _ in used], [gradient for _, gradient in used])
     finally:
         for network in networks:
             network.__dict__.pop(SHARED, None)
@@ -199,7 +199,7 @@ def _prepare(
 def _add_buffers(layer: torch.nn.Module, layout: str, num_svs: int) -> None:
     weight: torch.nn.Parameter = layer.weight  # type: ignore[assignment]
     rows = weight.shape[_dim(layer)]
-    own = {"dtype": weight.dtype, "device": weight.device}
+    own: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
     if layout == "biggan":
         for i in range(num_svs):
             layer.register_buffer(f"u{i}", F.normalize(torch.randn([1, rows], **own), dim=1))

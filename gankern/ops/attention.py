@@ -173,7 +173,7 @@ def _compute_backward(
         d_scores = d_weights.sub_(subtracted).mul_(weights)
         torch.mul(torch.bmm(k_turned[n], d_scores.mT).mT, scale, out=dq[n, rows])
         _accumulate(dk[n], own.mT, d_scores, scale)
-    return dq.to(dtype), *(t.to(dtype).mT.contiguous() for t in (dk, dv))
+    return dq.to(dtype), dk.to(dtype).mT.contiguous(), dv.to(dtype).mT.contiguous()
 
 
 def _accumulate(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float) -> None:

@@ -66,15 +66,16 @@ class Preset:
     cond: bool = True
 
 
-# Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019. `biggan128-paper`: appendix C;
-# the next four: the launch scripts of BigGAN-PyTorch, whose runs of 150,000 iterations were published; `biggan-cifar`:
-# its script for CIFAR-10, 500 epochs; `biggan-cifar-ch96`: the recipe of PyTorch-StudioGAN, 100,000 iterations.
+# Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019. `biggan128-paper` is its
+# appendix C, and equation 3 with beta = 1e-4; the next four are the launch scripts of BigGAN-PyTorch; all five for the
+# 150,000 iterations of the published run. `biggan-cifar`: its script for CIFAR-10, 500 epochs; `biggan-cifar-ch96`: the
+# recipe of PyTorch-StudioGAN, 100,000 iterations.
 # `biggan-digits` is the demonstration on the embedded data.
 # fmt: off
 PRESETS = {
     #                              batch at_once nD    G_lr    D_lr   ch    z shared  init    EMA   kimg
-    "biggan128-paper":      Preset( 2048, 2048,   2,   5e-5,   2e-4,  96, 120,  128, "ortho", 20000, 1_228_800,
-                                    sn_eps=1e-4, adam_eps=1e-8, ortho_strength=1e-4),
+    "biggan128-paper":      Preset( 2048, 2048,   2,   5e-5,   2e-4,  96, 120,  128, "ortho",     0,   614_400,
+                                    sn_eps=1e-4, adam_eps=1e-8, ortho_strength=2e-4),
     "biggan128":            Preset( 2048,  256,   1,   1e-4,   4e-4,  96, 120,  128, "ortho", 20000,   307_200),
     "biggan128-bs512x4":    Preset( 2048,  512,   1,   1e-4,   4e-4,  96, 120,  128, "ortho", 20000,   307_200),
     "biggan128-ch64":       Preset( 2048,  256,   1,   1e-4,   4e-4,  64, 120,  128, "ortho", 20000,   307_200),
@@ -96,7 +97,7 @@ def resolve(
 ) -> tuple[BigGANOptions, TrainingOptions]:
     """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name a batch.
 
-    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, appendices B and C.
+    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, appendices B, C.
     """
     from ..resnet import generator_stages, nominal_size
 
@@ -175,5 +176,5 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
         "lowp_dtype": lowp_dtype,
         "channels_last": options.channels_last,
     }
-    hierarchy = {"hier": options.hier, "shared_dim": options.shared_dim}
+    hierarchy: dict[str, Any] = {"hier": options.hier, "shared_dim": options.shared_dim}
     return Generator(options.z_dim, base_size=(base, base), **hierarchy, **shared), Discriminator(**shared)

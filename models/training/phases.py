@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gankern import path_length_penalty, r1_penalty, sanitize_gradients, wgan_gp_penalty
+from gankern.nn import shared_spectral_norm
 
 from .losses import LOSSES
 from .options import TrainingOptions
@@ -55,7 +56,11 @@ def make_phases(state: TrainingState, options: TrainingOptions) -> list[Phase]:
     _check_networks(state, options)
     G = (state.G, state.G_opt, state.G_gradients)
     D = (state.D, state.D_opt, state.D_gradients)
-    phases = {"G": [Phase("Gmain", g_main, *G, interval=1)], "D": [Phase("Dmain", d_joint if options.d_joint else d_main, *D, interval=1)], "ema": []}
+    phases = {
+        "G": [Phase("Gmain", g_main, *G, interval=1)],
+        "D": [Phase("Dmain", d_joint if options.d_joint else d_main, *D, interval=1)],
+        "ema": [],
+    }
     if options.pl_interval > 1 and options.pl_weight:
         phases["G"].append(Phase("Greg", g_path_length, *G, interval=options.pl_interval))
     if options.r1_interval > 1 and options.r1_gamma:
@@ -74,15 +79,17 @@ def run_phase(
         options: The run's options.
         batch: Inputs.
         batch_gpu: Images that go through the networks at once; None for all. The gradient is that of the whole batch,
-            except for what images of one batch share: minibatch statistics, the place where styles are mixed.
+            except for what images of one batch share: minibatch statistics, batch normalisation's too, the place where
+            styles are mixed, and, without `sn_once`, the vectors of a spectral norm, which every pass renews.
     """
     for net in (state.G, state.D):
         net.requires_grad_(net is phase.net)
     phase.gradients.zero_()
     n = len(batch.z)
-    for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
-        for loss in phase.losses(state, options, Batch(*part)):
-            (loss * (phase.interval * len(part[0]) / n)).backward()
+    with shared_spectral_norm(*([state.G, state.D] if options.sn_once else [])):
+        for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
+            for loss in phase.losses(state, options, Batch(*part)):
+                (loss * (phase.interval * len(part[0]) / n)).backward()
     if options.ortho_strength:
         shared = getattr(phase.net, "shared", None)  # the embedding of the classes in G, which is left alone
         left_alone = set() if shared is None else set(shared.parameters())

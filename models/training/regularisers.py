@@ -39,7 +39,7 @@ def add_orthogonal_gradients(weights: Iterable[Tensor], strength: float) -> None
 
     Args:
         weights: Parameters with a `.grad`, which is changed in place.
-        strength: Weight; 1e-4 in BigGAN.
+        strength: Twice the paper's beta, which is 1e-4; BigGAN-PyTorch's option.
 
     Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1,
         equation 3, with the factor of the first author's PyTorch code.
