@@ -101,7 +101,7 @@ class LabelEmbedding(torch.nn.Embedding):
 def class_batch_norm(c_dim: int, eps: float) -> Norm:
     """Batch normalisation whose gain and bias each class has of its own: s is the label c [N, c_dim].
 
-    Source: Miyato and Koyama, "cGANs with Projection Discriminator", 2018, section 5 (conditional batch normalisation).
+    Source: Miyato and Koyama, "cGANs with Projection Discriminator", 2018, section 4 (conditional batch normalisation).
     """
 
     def embedding(cond_features: int, num_features: int, bias: bool) -> torch.nn.Module:
@@ -251,7 +251,7 @@ class ResNetDiscriminator(torch.nn.Module):
         stages: Of `discriminator_stages`.
         blocks: The blocks of each stage.
 
-    Source: Miyato and Koyama, "cGANs with Projection Discriminator", 2018, section 3 (equation 5 and figure 1).
+    Source: Miyato and Koyama, "cGANs with Projection Discriminator", 2018, section 3.
     """
 
     def __init__(

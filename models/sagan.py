@@ -9,7 +9,7 @@
 At 32x32 SNGAN has `ch=64` in the generator and `ch=32` in the discriminator, everywhere else 64 in both.
 
 Zhang, Goodfellow, Metaxas, Odena: "Self-Attention Generative Adversarial Networks", 2019. Miyato, Kataoka, Koyama,
-Yoshida: "Spectral Normalization for Generative Adversarial Networks", 2018, tables 3 to 5. Chen, Lucic, Houlsby, Gelly:
+Yoshida: "Spectral Normalization for Generative Adversarial Networks", 2018, appendix B. Chen, Lucic, Houlsby, Gelly:
 "On Self Modulation for Generative Adversarial Networks", 2019.
 """
 
@@ -159,7 +159,7 @@ def _norm(modulation: str, z_dim: int, c_dim: int, hidden: int, bn_eps: float) -
         return partial(BatchNorm2d, eps=bn_eps)
 
     def perceptron(cond_features: int, num_features: int, bias: bool) -> torch.nn.Module:
-        """V max(0, U s + b), Chen et al., 2019, equation 3; the gain is 1 plus that."""
+        """V max(0, U s + b), Chen et al., 2019, section 2; the gain is 1 plus that."""
         first, second = torch.nn.Linear(cond_features, hidden), torch.nn.Linear(hidden, num_features, bias=bias)
         return torch.nn.Sequential(first, torch.nn.ReLU(), second)
 

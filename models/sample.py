@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:
-        z = _latent(G_ema, seed, args.trunc).to(device)
+        z = latent(G_ema, seed, args.trunc).to(device)
         c = torch.eye(config.model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
         with torch.no_grad():
             psi = args.trunc if hasattr(G_ema, "mapping") else 1.0
@@ -70,7 +70,7 @@ def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Genera
     return config, with_standing_statistics(G_ema.to(device).eval(), training.standing_batches, training.batch)
 
 
-def _latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:
+def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:
     """z [1, z_dim]; where there are no styles to truncate it is itself truncated, to 2 * truncation, if that is not 1.
 
     Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1; with

@@ -85,7 +85,7 @@ PRESETS = {
                                     attention=(), sn_eps=1e-8, adam_eps=1e-8),
     "biggan-cifar-ch96":    Preset(   64,   64,   5,   2e-4,   2e-4,  96,  80,  128, "ortho",  1000,    32_000,
                                     attention=(), beta1=0.5, mirror=True),
-    "biggan-digits":        Preset(   32,   32,   1,   4e-4,   8e-4,   8,  32,   32, "ortho",   100,        60,
+    "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  32,   32, "ortho",   100,        50,
                                     attention=(16,), ema_beta=0.995, standing=16, tick=1.0, image_snap=4, snap=20,
                                     channels_last=True),
 }

@@ -68,7 +68,7 @@ class Preset:
 
 # `sagan128`, `sngan128`: the launch scripts of BigGAN-PyTorch; their lengths are the papers' 1,000,000 and 450,000
 # generator steps. `sngan128-paper` leaves G without spectral norm, as Miyato et al., "Spectral Normalization for
-# Generative Adversarial Networks", 2018, do; `sngan-cifar`: there, tables 3 and 4, 100,000 generator steps;
+# Generative Adversarial Networks", 2018, do; `sngan-cifar`: there, appendix B, 100,000 generator steps;
 # `selfmod-cifar`: the same with the generator of Chen et al., "On Self Modulation for Generative Adversarial Networks",
 # 2019.
 # fmt: off
