@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_options(sample: argparse.ArgumentParser) -> None:
+    """Adds the command's options to its parser."""
     sample.set_defaults(run=run)
     add = sample.add_argument
     add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Generator]:
+    """The configuration and the averaged generator of a snapshot, grown to where it was."""
     from .config import Config, build_networks
     from .training.checkpoint import load_snapshot
     from .training.standing import with_standing_statistics

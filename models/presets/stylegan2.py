@@ -61,8 +61,8 @@ class Preset:
     cond: bool = False
 
 
-# Rows from auto to cifar: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix C,
-# and the configurations published with it. config-e: Karras et al., "Analyzing and Improving the Image Quality of
+# Rows from auto to cifar: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix
+# C, and the configurations published with it. config-e: Karras et al., "Analyzing and Improving the Image Quality of
 # StyleGAN", 2020, table 1, whose config F is the row stylegan2. `digits` is the demonstration on the embedded data.
 # fmt: off
 PRESETS = {

@@ -234,5 +234,3 @@ def _check_networks(state: TrainingState, options: TrainingOptions) -> None:
                 raise ValueError(f"training options: {name} must be 0 with d_joint, got {getattr(options, name)}")
         if options.r1_interval == 1 and options.r1_gamma:
             raise ValueError("training options: r1_interval must not be 1 with d_joint, got 1")
-    if options.growth is not None and not hasattr(state.G, "grow"):
-        raise ValueError(f"training options: growth needs networks that can grow, got {type(state.G).__name__}")
