@@ -16,6 +16,7 @@ class BigGANOptions:
     """Everything that decides what the networks are, named as their arguments."""
 
     img_resolution: int  # that of the images, not nominal
+    base: int  # side of the features at nominal resolution 4
     img_channels: int
     c_dim: int
     z_dim: int
@@ -50,6 +51,7 @@ class Preset:
     kimg: float
     deep: bool = False
     attention: tuple[int, ...] = (64,)  # of those that there are
+    base: int | None = None  # side of the features at nominal resolution 4; None: 4, 5, 6 or 7
     ema_beta: float = 0.9999
     beta1: float = 0.0
     beta2: float = 0.999
@@ -102,9 +104,11 @@ def resolve(
     from ..resnet import generator_stages, nominal_size
 
     hier = p.shared > 0
-    parts = 1 if p.deep or not hier else len(generator_stages(nominal_size(resolution)[0], p.ch)) + 1
+    base = p.base or nominal_size(resolution)[1]
+    parts = 1 if p.deep or not hier else len(generator_stages(4 * resolution // base, p.ch)) + 1
     model = BigGANOptions(
         img_resolution=resolution,
+        base=base,
         img_channels=channels,
         c_dim=c_dim,
         z_dim=p.z // parts * parts,
@@ -160,13 +164,11 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
     import torch
 
     from ..biggan import Discriminator, Generator
-    from ..resnet import nominal_size
 
-    nominal, base = nominal_size(options.img_resolution)
     lowp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
     shared: dict[str, Any] = {
         "c_dim": options.c_dim,
-        "img_resolution": nominal,
+        "img_resolution": 4 * options.img_resolution // options.base,
         "img_channels": options.img_channels,
         "ch": options.ch,
         "deep": options.deep,
@@ -177,4 +179,5 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
         "channels_last": options.channels_last,
     }
     hierarchy: dict[str, Any] = {"hier": options.hier, "shared_dim": options.shared_dim}
-    return Generator(options.z_dim, base_size=(base, base), **hierarchy, **shared), Discriminator(**shared)
+    base_size = (options.base, options.base)
+    return Generator(options.z_dim, base_size=base_size, **hierarchy, **shared), Discriminator(**shared)
