@@ -51,7 +51,7 @@ class Preset:
     kimg: float
     deep: bool = False
     attention: tuple[int, ...] = (64,)  # of those that there are
-    base: int | None = None  # side of the features at nominal resolution 4; None: 4, 5, 6 or 7
+    small_base: bool = False  # whether the base is 2 or 3 instead of 4 or 6, and so one resolution more
     ema_beta: float = 0.9999
     beta1: float = 0.0
     beta2: float = 0.999
@@ -87,9 +87,9 @@ PRESETS = {
                                     attention=(), sn_eps=1e-8, adam_eps=1e-8),
     "biggan-cifar-ch96":    Preset(   64,   64,   5,   2e-4,   2e-4,  96,  80,  128, "ortho",  1000,    32_000,
                                     attention=(), beta1=0.5, mirror=True),
-    "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  32,   32, "ortho",   100,        50,
-                                    attention=(16,), ema_beta=0.995, standing=16, tick=1.0, image_snap=4, snap=20,
-                                    channels_last=True),
+    "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  40,   32, "ortho",   100,        60,
+                                    attention=(16,), small_base=True, ema_beta=0.995, standing=16, tick=1.0, image_snap=4,
+                                    snap=20, channels_last=True),
 }
 # fmt: on
 
@@ -104,7 +104,8 @@ def resolve(
     from ..resnet import generator_stages, nominal_size
 
     hier = p.shared > 0
-    base = p.base or nominal_size(resolution)[1]
+    base = nominal_size(resolution)[1]
+    base = base // 2 if p.small_base and base % 2 == 0 else base
     parts = 1 if p.deep or not hier else len(generator_stages(4 * resolution // base, p.ch)) + 1
     model = BigGANOptions(
         img_resolution=resolution,
