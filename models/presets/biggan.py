@@ -88,8 +88,8 @@ PRESETS = {
     "biggan-cifar-ch96":    Preset(   64,   64,   5,   2e-4,   2e-4,  96,  80,  128, "ortho",  1000,    32_000,
                                     attention=(), beta1=0.5, mirror=True),
     "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  40,   32, "ortho",   100,        60,
-                                    attention=(16,), small_base=True, ema_beta=0.995, standing=16, tick=1.0, image_snap=4,
-                                    snap=20, channels_last=True),
+                                    attention=(16,), small_base=True, ema_beta=0.995, standing=16, tick=1.0,
+                                    image_snap=4, snap=20, channels_last=True),
 }
 # fmt: on
 
