@@ -204,17 +204,15 @@ def _is_built() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("gankern::winograd_conv2d", "CPU")
 
 
-def _lacking() -> set[torch.dtype]:
+def _without_instructions() -> frozenset[torch.dtype]:
     """16-bit types for which this processor has no instructions: oneDNN then takes many times float32's time."""
-    mkldnn = torch.ops.mkldnn
-    has = {
-        torch.bfloat16: mkldnn._is_mkldnn_bf16_supported,
-        torch.float16: mkldnn._is_mkldnn_fp16_supported,
-    }
-    return {dtype for dtype, is_supported in has.items() if not is_supported()}
+    is_there = torch.backends.mkldnn.is_available()
+    has_bf16 = is_there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    has_fp16 = is_there and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return frozenset(t for t, has in ((torch.bfloat16, has_bf16), (torch.float16, has_fp16)) if not has)
 
 
-LACKING = _lacking()
+LACKING = _without_instructions()  # at import: torch.compile traces a look-up, but not the question
 
 
 def _dense(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ def add_options(sample: argparse.ArgumentParser) -> None:
     add = sample.add_argument
     add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
     add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
-    add("--trunc", type=float, default=1.0, help="truncation psi: 1 for full variety, 0.7 for safer images [1]")
+    add("--trunc", type=float, default=1.0, help="truncation: 1 for full variety, 0.7 for safer images [1]")
     add("--class", type=int, dest="class_idx", metavar="K", help="class to show [every class, for each seed]")
     add("--outdir", type=Path, default=Path("samples"), help="folder for the images [samples]")
     add("--device", help="cpu, cuda, ... [cuda if there is one]")
@@ -41,10 +41,11 @@ def run(args: argparse.Namespace) -> int:
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:
-        z = torch.randn(1, config.model.z_dim, generator=torch.Generator().manual_seed(seed)).to(device)
+        z = latent(G_ema, seed, args.trunc).to(device)
         c = torch.eye(config.model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
         with torch.no_grad():
-            img = generate(G_ema, z.repeat(len(c), 1), c, args.trunc)  # [classes, C, h, w]
+            psi = args.trunc if hasattr(G_ema, "mapping") else 1.0
+            img = generate(G_ema, z.repeat(len(c), 1), c, psi)  # [classes, C, h, w]
         for k, one in enumerate(img):
             suffix = f"-class{classes[k]}" if classes else ""
             write_png(args.outdir / f"seed{seed:04d}{suffix}.png", tile(one[None], 1))
@@ -59,6 +60,7 @@ def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Genera
     """The configuration and the averaged generator of a snapshot, grown to where it was."""
     from .config import Config, build_networks
     from .training.checkpoint import load_snapshot
+    from .training.standing import with_standing_statistics
 
     state, saved = load_snapshot(snapshot)
     config = Config.from_json(saved)
@@ -66,7 +68,24 @@ def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Genera
     G_ema.load_state_dict(state["G_ema"])
     if state.get("grown") is not None:
         G_ema.grow(*state["grown"])
-    return config, G_ema.to(device).eval()
+    training = config.training
+    return config, with_standing_statistics(G_ema.to(device).eval(), training.standing_batches, training.batch)
+
+
+def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:
+    """z [1, z_dim]; where there are no styles to truncate it is itself truncated, to 2 * truncation, if that is not 1.
+
+    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1; with
+        the standard deviation and the threshold of the generators published with it.
+    """
+    import torch
+
+    from .training.latents import truncated_latents
+
+    generator = torch.Generator().manual_seed(seed)
+    if truncation == 1 or hasattr(G, "mapping"):
+        return torch.randn(1, G.z_dim, generator=generator)
+    return truncated_latents(1, G.z_dim, 2 * truncation, truncation, generator)
 
 
 def _classes(class_idx: int | None, c_dim: int) -> list[int]:

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from .training.checkpoint import load_snapshot
     from .training.loop import stop_on_signal, train
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
+    from .training.standing import with_standing_statistics
     from .training.state import new_state
 
     device = device_of(args.device)
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
-    _finish(run_dir, config, data, state.G_ema, rate, state.cur_nimg)
+    G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
+    _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
     return 0
 
 

@@ -23,6 +23,7 @@ from .pictures import grid_columns, grid_inputs, write_reals, write_samples, wri
 from .progress import Progress
 from .run_folder import append_stats
 from .schedule import Stage, lod, stage
+from .standing import with_standing_statistics
 from .state import TrainingState
 
 SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty", "GP": "Loss/gp_penalty"}  # while training
@@ -168,7 +169,8 @@ def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: T
     z, c = grid_inputs(data, state.G.z_dim, options.seed)
     size = f"-{state.grown[0]}x{state.grown[0]}" if state.grown else ""
     path = run_dir / f"fakes{state.cur_nimg // 1000:06d}{size}.png"
-    write_samples(path, state.G_ema, z, c, grid_columns(data))
+    G_ema = with_standing_statistics(state.G_ema, options.standing_batches, options.batch)
+    write_samples(path, G_ema, z, c, grid_columns(data))
     write_timeline(run_dir)
 
 
