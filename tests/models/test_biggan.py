@@ -191,8 +191,9 @@ def test_an_iteration_is_the_same_on_every_backend(deep, mode, of, backend, devi
     actual = iteration(G, D, *inputs)
     rtol = 1e-9 if "fp64" in of else 1e-3
     for value, same in zip(actual, expected, strict=True):
-        # A bias before a batch normalisation has the gradient 0: what it is instead, is rounding.
-        torch.testing.assert_close(value, same, rtol=rtol, atol=rtol * max(1e-2, same.abs().max().item()))
+        # A bias before a batch normalisation has the gradient 0: what it is instead, is rounding, some times that of a
+        # direct convolution where Winograd's algorithm is used.
+        torch.testing.assert_close(value, same, rtol=rtol, atol=rtol * max(5e-2, same.abs().max().item()))
 
 
 @KINDS
