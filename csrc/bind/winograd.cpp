@@ -97,15 +97,27 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
   p.x = images(x, format), p.dy = images(dy, dy_format);
   p.scale = pointer(scale), p.dy_scale = pointer(dy_scale);
   using namespace cpu;
-  const WinogradGradientUnits units(p);
-  p.partial = kept_memory(units.count() * units.size());
+  const WinogradGradientGroups plan(p);
+  const int64_t shared = plan.in_parts() ? 0 : plan.floats();
+  p.v = kept_memory(shared + plan.parts() * plan.sums());
+  p.d = p.v + kWinogradPositions * plan.v_position();
+  p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
-  torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_weight_gradient, p, begin, end);
-  });
-  torch::stable::parallel_for(0, x.size(1), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_weight_gradient_sum, p, begin, end);
-  });
+  if (plan.in_parts()) {
+    torch::stable::parallel_for(0, plan.parts(), 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_gradient_part, p, begin, end);
+    });
+  }
+  for (int64_t group = 0; group < (plan.in_parts() ? 0 : plan.count); ++group) {
+    torch::stable::parallel_for(0, plan.transforms(), 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_gradient_transform, p, group, begin, end);
+    });
+    torch::stable::parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_gradient_multiply, p, group, begin, end);
+    });
+  }
+  torch::stable::parallel_for(
+      0, x.size(1), 1, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_unpack, p, begin, end); });
   return dw;
 }
 

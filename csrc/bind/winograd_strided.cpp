@@ -128,15 +128,29 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
   p.large = images(large, large_format), p.small = images(little, small_format);
   p.large_scale = pointer(large_scale), p.small_scale = pointer(small_scale);
   using namespace cpu;
-  const WinogradGradientUnits units(p.large.c, p.small.c, WinogradStridedBlocks(p).count());
-  p.partial = units.groups == 1 ? nullptr : kept_memory(units.count() * units.size());
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  const WinogradStridedBlocks blocks(p);
+  const auto [v, d] = GANKERN_CALL_BEST(winograd_strided_gradient_floats, p);
+  const int64_t shared = plan.in_parts() ? 0 : v + d, parts = plan.parts_of(blocks.count());
+  p.v = kept_memory(shared + parts * plan.sums());
+  p.d = p.v + v;
+  p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
-  torch::stable::parallel_for(0, units.count(), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_strided_weight_gradient, p, begin, end);
-  });
-  if (units.groups == 1) return dw;
+  if (plan.in_parts()) {
+    torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_strided_gradient_part, p, begin, end);
+    });
+  }
+  for (int64_t block = 0; block < (plan.in_parts() ? 0 : blocks.count()); ++block) {
+    torch::stable::parallel_for(0, plan.channel_units(), 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_strided_gradient_transform, p, block, begin, end);
+    });
+    torch::stable::parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_strided_gradient_multiply, p, block, begin, end);
+    });
+  }
   torch::stable::parallel_for(0, large.size(1), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_strided_weight_gradient_sum, p, begin, end);
+    GANKERN_CALL_BEST(winograd_strided_gradient_unpack, p, begin, end);
   });
   return dw;
 }

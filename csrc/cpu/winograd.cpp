@@ -141,43 +141,37 @@ int64_t tiles_in_block(const WinogradConv2dParams& p) {
   return (count + blocks - 1) / blocks;
 }
 
-// The weight gradient of one chunk of input and output channels, summed over one group of tiles.
+// A unit of 32 channels of one image and one piece of a group's tiles into the transform domain.
 template <typename T>
-class Gradient {
- public:
-  explicit Gradient(const WinogradWeightGradientParams& p) : p_(p), units_(p) {
-    constexpr int64_t kTiles = WinogradGradientUnits::kTiles;
-    v_ = {nullptr, kTiles * units_.inputs + kSkew, 0, units_.inputs, units_.inputs};
-    d_ = {nullptr, kTiles * units_.outputs + kSkew, kTiles * kBlockColumns, kBlockColumns, kBlockColumns};
-    v_.data = workspace(kPositions * (v_.position + d_.position));
-    d_.data = v_.data + kPositions * v_.position;
+void transform_gradient(const WinogradWeightGradientParams& p, const WinogradGradientGroups& plan, int64_t group,
+                        int64_t unit) {
+  const int64_t first = group * plan.tiles, tiles = std::min(plan.tiles, p.tiles.count() - first);
+  const int64_t piece = unit % plan.pieces() * plan.kPiece, end = std::min(piece + plan.kPiece, tiles);
+  if (piece >= end) return;
+  int64_t c = unit / plan.pieces() * plan.kChannels;
+  if (c < plan.inputs) {
+    const Transformed v{p.v + c * tiles + piece * kLanes, plan.v_position(), tiles * kLanes, kLanes, kLanes};
+    Reader<6, T>{p.x, p.tiles, p.scale}.read(first + piece, first + end, c, plan.kChannels, v);
+  } else {
+    c -= plan.inputs;
+    const int64_t column = tiles * kBlockColumns;
+    const Transformed d{p.d + c * tiles + piece * kBlockColumns, plan.d_position(), column, kBlockColumns,
+                        kBlockColumns};
+    Reader<4, T>{p.dy, p.tiles, p.dy_scale}.read(first + piece, first + end, c, plan.kChannels, d);
   }
+}
 
-  void run(int64_t unit) const {
-    float* sums = p_.partial + unit * units_.size();
-    const int64_t chunk = unit % units_.per_group, group = unit / units_.per_group;
-    const int64_t i = chunk / units_.o_chunks * units_.inputs, o = chunk % units_.o_chunks * units_.outputs;
-    const int64_t count = p_.tiles.count(), last = count * (group + 1) / units_.groups;
-    bool add = false;
-    for (int64_t t = count * group / units_.groups; t < last; t += WinogradGradientUnits::kTiles, add = true) {
-      const int64_t end = std::min(t + WinogradGradientUnits::kTiles, last);
-      Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(t, end, i, units_.inputs, v_);
-      Reader<4, T>{p_.dy, p_.tiles, p_.dy_scale}.read(t, end, o, units_.outputs, d_);
-      for (int64_t k = 0; k < kPositions; ++k) {
-        float* c = sums + k * units_.inputs * units_.outputs;
-        for (int64_t column = 0; column < units_.outputs; column += kBlockColumns) {
-          const float* d = d_.data + k * d_.position + column / kBlockColumns * d_.column;
-          multiply({v_.data + k * v_.position, 1, v_.tile, d, c + column, units_.outputs, end - t, add}, units_.inputs);
-        }
-      }
-    }
+// Products [begin, end) of a group of tiles.
+void multiply_group(const WinogradWeightGradientParams& p, const WinogradGradientGroups& plan, int64_t group,
+                    int64_t begin, int64_t end, bool add) {
+  const int64_t tiles = std::min(plan.tiles, p.tiles.count() - group * plan.tiles);
+  const int64_t units = plan.outputs / plan.kChannels, columns = plan.kChannels / kBlockColumns;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t k = unit / units, column = unit % units * columns;
+    multiply_gradient(plan, p.v + k * plan.v_position(), p.d + k * plan.d_position(), tiles,
+                      p.sums + k * plan.inputs * plan.outputs, column, column + columns, add);
   }
-
- private:
-  const WinogradWeightGradientParams& p_;
-  const WinogradGradientUnits units_;
-  Transformed v_, d_;
-};
+}
 
 }  // namespace
 
@@ -205,15 +199,35 @@ void winograd_conv2d(const WinogradConv2dParams& p, int64_t splits, int64_t begi
   });
 }
 
-void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+void winograd_gradient_part(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientGroups plan(p);
+  WinogradWeightGradientParams own = p;
+  own.v = workspace(plan.floats());
+  own.d = own.v + kPositions * plan.v_position();
+  for (int64_t part = begin; part < end; ++part) {
+    const int64_t first = plan.count * part / plan.parts(), last = plan.count * (part + 1) / plan.parts();
+    own.sums = p.sums + part * plan.sums();
+    for (int64_t group = first; group < last; ++group) {
+      winograd_gradient_transform(own, group, 0, plan.transforms());
+      multiply_group(own, plan, group, 0, plan.products(), group > first);
+    }
+  }
+}
+
+void winograd_gradient_transform(const WinogradWeightGradientParams& p, int64_t group, int64_t begin, int64_t end) {
+  const WinogradGradientGroups plan(p);
   for_type(p.x.dtype, [&]<typename T>() {
-    const Gradient<T> gradient(p);
-    for (int64_t unit = begin; unit < end; ++unit) gradient.run(unit);
+    for (int64_t unit = begin; unit < end; ++unit) transform_gradient<T>(p, plan, group, unit);
   });
 }
 
-void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
-  unpack_gradients<Transform>(WinogradGradientUnits(p), p.partial, p.dw, p.dy.c, p.x.c, begin, end);
+void winograd_gradient_multiply(const WinogradWeightGradientParams& p, int64_t group, int64_t begin, int64_t end) {
+  multiply_group(p, WinogradGradientGroups(p), group, begin, end, group > 0);
+}
+
+void winograd_gradient_unpack(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientGroups plan(p);
+  unpack_gradient<Transform>(plan, plan.parts(), p.sums, p.dw, p.dy.c, p.x.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

@@ -8,42 +8,66 @@
 // winograd_weight: columns of kWinogradColumns output channels [begin, end).
 // winograd_conv2d: units [begin, end), each one block of tiles and one of `splits` parts of the output
 //   channels, `blocks` times `splits` in all.
-// winograd_weight_gradient: units [begin, end) of WinogradGradientUnits into `partial`; _sum: input channels of dw.
+// The weight gradient of few channels: winograd_gradient_part of parts [begin, end) of plan.parts. Of many, for one
+// group
+//   of tiles after another: winograd_gradient_transform of units [begin, end) of plan.transforms(), then
+//   winograd_gradient_multiply of plan.products(). In the end of both winograd_gradient_unpack of input channels.
 GANKERN_DECLARE_PER_LEVEL(
     void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end);
     void winograd_conv2d(const WinogradConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
     int64_t winograd_conv2d_blocks(const WinogradConv2dParams& p);
-    void winograd_weight_gradient(const WinogradWeightGradientParams& p, int64_t begin, int64_t end);
-    void winograd_weight_gradient_sum(const WinogradWeightGradientParams& p, int64_t begin, int64_t end))
+    void winograd_gradient_part(const WinogradWeightGradientParams& p, int64_t begin, int64_t end);
+    void winograd_gradient_transform(const WinogradWeightGradientParams& p, int64_t group, int64_t begin, int64_t end);
+    void winograd_gradient_multiply(const WinogradWeightGradientParams& p, int64_t group, int64_t begin, int64_t end);
+    void winograd_gradient_unpack(const WinogradWeightGradientParams& p, int64_t begin, int64_t end))
 
 namespace gankern::cpu {
 
-// The work of the weight gradient, in units that do not depend on the number of threads: chunks of input and output
-// channels, whose sums stay in the cache, times groups of tiles, where the chunks alone would be too few.
-struct WinogradGradientUnits {
-  static constexpr int64_t kChannels = 128, kWanted = 16, kTiles = 48;
+// The sums of a weight gradient, and the memory that two images in the transform domain take to get there. Nothing here
+// depends on the number of threads.
+struct WinogradGradientPlan {
+  static constexpr int64_t kChannels = 32, kPiece = 128;  // channels and tiles of a unit of transforms
+  static constexpr int64_t kFloats = 8 << 20;             // of both images together, if so many tiles are enough
+  static constexpr int64_t kNearTiles = 48, kParts = 16;
 
-  int64_t i_chunks, o_chunks, per_group, groups;
-  int64_t inputs, outputs;  // channels in a chunk
+  int64_t inputs, outputs;  // channels, rounded up
 
-  // Of i and o channels, and of tiles in so many pieces.
-  WinogradGradientUnits(int64_t i, int64_t o, int64_t pieces)
-      : i_chunks((i + kChannels - 1) / kChannels), o_chunks((o + kChannels - 1) / kChannels) {
-    per_group = i_chunks * o_chunks;
-    inputs = chunk(i, i_chunks), outputs = chunk(o, o_chunks);
-    groups = std::clamp<int64_t>((kWanted + per_group - 1) / per_group, 1, pieces);
+  WinogradGradientPlan(int64_t i, int64_t o) : inputs(rounded_up(i)), outputs(rounded_up(o)) {}
+
+  // Few channels: every thread sums parts of the tiles on its own, images and sums in its second-level cache. Many: the
+  // sums are too large for that, and all threads share them.
+  bool in_parts() const { return inputs * outputs <= 128 * 128; }
+
+  // Tiles that are summed at a time: so many that the sums are seldom loaded, so few that the images stay near.
+  int64_t most_tiles() const {
+    return in_parts() ? kNearTiles : std::max(kFloats / (kWinogradPositions * (inputs + outputs)), kPiece);
   }
-
-  explicit WinogradGradientUnits(const WinogradWeightGradientParams& p)
-      : WinogradGradientUnits(p.x.c, p.dy.c, (p.tiles.count() + kTiles - 1) / kTiles) {}
-
-  int64_t count() const { return groups * per_group; }
-  int64_t size() const { return kWinogradPositions * inputs * outputs; }  // floats of one unit's sums
+  int64_t parts_of(int64_t groups) const { return in_parts() ? std::min(kParts, groups) : 1; }
+  int64_t sums() const { return kWinogradPositions * inputs * outputs; }  // floats
+  int64_t channel_units() const { return (inputs + outputs) / kChannels; }
+  int64_t products() const { return kWinogradPositions * (outputs / kChannels); }
 
  private:
-  static int64_t chunk(int64_t channels, int64_t chunks) {
-    return ((channels + chunks - 1) / chunks + kWinogradColumns - 1) / kWinogradColumns * kWinogradColumns;
+  static int64_t rounded_up(int64_t channels) { return (channels + kChannels - 1) / kChannels * kChannels; }
+};
+
+// At stride 1, where any tiles can be neighbours.
+struct WinogradGradientGroups : WinogradGradientPlan {
+  int64_t count, tiles;  // groups, and tiles in each but the last
+
+  explicit WinogradGradientGroups(const WinogradWeightGradientParams& p) : WinogradGradientPlan(p.x.c, p.dy.c) {
+    const int64_t all = p.tiles.count();
+    count = (all + most_tiles() - 1) / most_tiles();
+    tiles = (all + count - 1) / count;
   }
+
+  int64_t parts() const { return parts_of(count); }
+  int64_t pieces() const { return (tiles + kPiece - 1) / kPiece; }
+  int64_t transforms() const { return channel_units() * pieces(); }
+  // Floats from position to position, which are not an exact power of two apart.
+  int64_t v_position() const { return tiles * inputs + 16; }
+  int64_t d_position() const { return tiles * outputs + 16; }
+  int64_t floats() const { return kWinogradPositions * (v_position() + d_position()); }
 };
 
 }  // namespace gankern::cpu

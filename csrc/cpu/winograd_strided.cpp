@@ -52,34 +52,26 @@ void convolve(const WinogradStridedConv2dParams& p, const WinogradStridedBlock& 
   }
 }
 
-// The weight gradient of one chunk of channels, summed over one group of blocks.
-template <typename T>
-void sum_gradient(const WinogradStridedWeightGradientParams& p, const WinogradGradientUnits& units,
-                  const WinogradStridedBlocks& blocks, int64_t unit) {
-  const int64_t chunk = unit % units.per_group, group = unit / units.per_group;
-  const int64_t i = chunk / units.o_chunks * units.inputs, o = chunk % units.o_chunks * units.outputs;
-  const StridedSide large{p.large, p.tiles.pad_y, p.tiles.pad_x, p.large_scale};
-  const StridedSide small{p.small, 0, 0, p.small_scale};
-  const int64_t first = blocks.count() * group / units.groups, last = blocks.count() * (group + 1) / units.groups;
-  const bool alone = units.groups == 1;
-  static thread_local KeptMemory own;
-  float* sums = alone ? own.of(units.size()) : p.partial + unit * units.size();
-  for (int64_t b = first; b < last; ++b) {
-    StridedLines v(blocks[b], false, units.inputs, units.inputs), d(blocks[b], false, units.outputs, kBlockColumns);
-    v.data = workspace(v.floats() + d.floats());
-    d.data = v.data + v.floats();
-    read_strided<kStridedLarge, T>(large, i, units.inputs, v);
-    read_strided<kStridedSmall, T>(small, o, units.outputs, d);
-    for (int k = 0; k < kWinogradPositions; ++k) {
-      float* c = sums + k * units.inputs * units.outputs;
-      for (int64_t column = 0; column < units.outputs; column += kBlockColumns) {
-        const float* right = d.matrix(k) + column * d.rows(k);
-        multiply({v.matrix(k), 1, units.inputs, right, c + column, units.outputs, v.rows(k), b > first}, units.inputs);
-      }
-    }
+// Both images of the weight gradient in the transform domain.
+struct GradientLines {
+  StridedLines v, d;
+
+  GradientLines(const WinogradStridedWeightGradientParams& p, const WinogradGradientPlan& plan, int64_t block)
+      : v(WinogradStridedBlocks(p)[block], false, plan.inputs, kLanes),
+        d(WinogradStridedBlocks(p)[block], false, plan.outputs, kBlockColumns) {
+    v.data = p.v, d.data = p.d;
   }
-  for (int64_t c = 0; alone && c < std::min(units.inputs, p.large.c - i); ++c) {
-    unpack_gradient<Transform>(units, sums, chunk, c, p.dw, p.small.c, p.large.c);
+};
+
+// Products [begin, end) of a block.
+void multiply_block(const WinogradStridedWeightGradientParams& p, const WinogradGradientPlan& plan, int64_t block,
+                    int64_t begin, int64_t end, bool add) {
+  const GradientLines lines(p, plan, block);
+  const int64_t units = plan.outputs / plan.kChannels, columns = plan.kChannels / kBlockColumns;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t k = unit / units, column = unit % units * columns;
+    multiply_gradient(plan, lines.v.matrix(k), lines.d.matrix(k), lines.v.rows(k),
+                      p.sums + k * plan.inputs * plan.outputs, column, column + columns, add);
   }
 }
 
@@ -104,17 +96,60 @@ void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t split
   });
 }
 
-void winograd_strided_weight_gradient(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
-  const WinogradStridedBlocks blocks(p);
-  const WinogradGradientUnits units(p.large.c, p.small.c, blocks.count());
+WinogradStridedGradientFloats winograd_strided_gradient_floats(const WinogradStridedWeightGradientParams& p) {
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  WinogradStridedGradientFloats most{0, 0};
+  for (int64_t block = 0; block < WinogradStridedBlocks(p).count(); ++block) {
+    const GradientLines lines(p, plan, block);
+    most = {std::max(most.v, lines.v.floats()), std::max(most.d, lines.d.floats())};
+  }
+  return most;
+}
+
+void winograd_strided_gradient_transform(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
+                                         int64_t end) {
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  const GradientLines lines(p, plan, block);
+  const StridedSide large{p.large, p.tiles.pad_y, p.tiles.pad_x, p.large_scale};
+  const StridedSide small{p.small, 0, 0, p.small_scale};
   for_type(p.large.dtype, [&]<typename T>() {
-    for (int64_t unit = begin; unit < end; ++unit) sum_gradient<T>(p, units, blocks, unit);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t c = unit * plan.kChannels;
+      if (c < plan.inputs) {
+        read_strided<kStridedLarge, T>(large, c, plan.kChannels, lines.v, c);
+      } else {
+        read_strided<kStridedSmall, T>(small, c - plan.inputs, plan.kChannels, lines.d, c - plan.inputs);
+      }
+    }
   });
 }
 
-void winograd_strided_weight_gradient_sum(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
-  const WinogradGradientUnits units(p.large.c, p.small.c, WinogradStridedBlocks(p).count());
-  unpack_gradients<Transform>(units, p.partial, p.dw, p.small.c, p.large.c, begin, end);
+void winograd_strided_gradient_multiply(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
+                                        int64_t end) {
+  multiply_block(p, WinogradGradientPlan(p.large.c, p.small.c), block, begin, end, block > 0);
+}
+
+void winograd_strided_gradient_part(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  const auto [v, d] = winograd_strided_gradient_floats(p);
+  const int64_t blocks = WinogradStridedBlocks(p).count(), parts = plan.parts_of(blocks);
+  WinogradStridedWeightGradientParams own = p;
+  own.v = workspace(v + d);
+  own.d = own.v + v;
+  for (int64_t part = begin; part < end; ++part) {
+    const int64_t first = blocks * part / parts, last = blocks * (part + 1) / parts;
+    own.sums = p.sums + part * plan.sums();
+    for (int64_t block = first; block < last; ++block) {
+      winograd_strided_gradient_transform(own, block, 0, plan.channel_units());
+      multiply_block(own, plan, block, 0, plan.products(), block > first);
+    }
+  }
+}
+
+void winograd_strided_gradient_unpack(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  const int64_t parts = plan.parts_of(WinogradStridedBlocks(p).count());
+  unpack_gradient<Transform>(plan, parts, p.sums, p.dw, p.small.c, p.large.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

@@ -9,13 +9,27 @@
 // winograd_strided_weight: columns of kWinogradColumns output channels [begin, end).
 // winograd_strided_conv2d: units [begin, end), each one of WinogradStridedBlocks and one of `splits` parts of the
 //   output channels, blocks times splits in all.
-// winograd_strided_weight_gradient: units [begin, end) of WinogradGradientUnits, into `partial` where
-//   there are several groups, else into dw; _sum: channels of the large image.
+// The weight gradient as at stride 1, with blocks in the place of groups of tiles; units of transforms are
+//   plan.channel_units().
+namespace gankern::cpu {
+
+// What the largest block of the weight gradient takes in the transform domain.
+struct WinogradStridedGradientFloats {
+  int64_t v, d;
+};
+
+}  // namespace gankern::cpu
+
 GANKERN_DECLARE_PER_LEVEL(
     void winograd_strided_weight(const WinogradStridedWeightParams& p, int64_t begin, int64_t end);
     void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
-    void winograd_strided_weight_gradient(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end);
-    void winograd_strided_weight_gradient_sum(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end))
+    void winograd_strided_gradient_part(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end);
+    void winograd_strided_gradient_transform(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
+                                             int64_t end);
+    void winograd_strided_gradient_multiply(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
+                                            int64_t end);
+    WinogradStridedGradientFloats winograd_strided_gradient_floats(const WinogradStridedWeightGradientParams& p);
+    void winograd_strided_gradient_unpack(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end))
 
 namespace gankern::cpu {
 
@@ -37,7 +51,8 @@ class WinogradStridedBlocks {
   // products stay in the second-level cache, for there is little work on each.
   explicit WinogradStridedBlocks(const WinogradStridedConv2dParams& p)
       : WinogradStridedBlocks(p.tiles, std::clamp<int64_t>(p.x.c / 8, 16, 32)) {}
-  explicit WinogradStridedBlocks(const WinogradStridedWeightGradientParams& p) : WinogradStridedBlocks(p.tiles, 48) {}
+  explicit WinogradStridedBlocks(const WinogradStridedWeightGradientParams& p)
+      : WinogradStridedBlocks(p.tiles, most_tiles(WinogradGradientPlan(p.large.c, p.small.c))) {}
 
   int64_t count() const { return parts_n_ * parts_y_ * parts_x_; }
 
@@ -57,6 +72,10 @@ class WinogradStridedBlocks {
     parts_n_ = parts(tiles.n, whole ? std::max<int64_t>(most / (tiles.rows * tiles.columns), 1) : 1);
   }
 
+  // There are 81 lines for each tile instead of 36.
+  static int64_t most_tiles(const WinogradGradientPlan& plan) {
+    return plan.in_parts() ? plan.most_tiles() : plan.most_tiles() * 4 / 9;
+  }
   static int64_t parts(int64_t size, int64_t most) { return (size + most - 1) / most; }
   static int64_t longest(int64_t size, int64_t parts) { return (size + parts - 1) / parts; }
   static WinogradStridedAxis part(int64_t size, int64_t parts, int64_t i) {

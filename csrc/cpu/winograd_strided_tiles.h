@@ -176,17 +176,19 @@ void for_strided_runs(const StridedLines& lines, const Body& body) {
   }
 }
 
-// Transforms a block of an image, channels [first, first + channels); those that it lacks become zeros.
+// Transforms a block of an image, channels [first, first + channels), into those from `column` on; those that it lacks
+// become zeros.
 template <int size, typename T>
-void read_strided(const StridedSide& side, int64_t first, int64_t channels, const StridedLines& to) {
+void read_strided(const StridedSide& side, int64_t first, int64_t channels, const StridedLines& to,
+                  int64_t column = 0) {
   for_strided_runs(to, [&](int64_t n, int64_t y, int64_t x, int64_t count) {
     for (int64_t c = 0; c < channels; c += kLanes) {
-      StridedReader<size, size, T>{side, to}.read(n, y, x, count, first + c, c);
+      StridedReader<size, size, T>{side, to}.read(n, y, x, count, first + c, column + c);
       if constexpr (size == kStridedSmall) {
         const bool above = to.y.before && y == 0, left = to.x.before && x == 0;
-        if (above) StridedReader<1, size, T>{side, to}.read(n, y, x, count, first + c, c);
-        if (left) StridedReader<size, 1, T>{side, to}.read(n, y, x, 1, first + c, c);
-        if (above && left) StridedReader<1, 1, T>{side, to}.read(n, y, x, 1, first + c, c);
+        if (above) StridedReader<1, size, T>{side, to}.read(n, y, x, count, first + c, column + c);
+        if (left) StridedReader<size, 1, T>{side, to}.read(n, y, x, 1, first + c, column + c);
+        if (above && left) StridedReader<1, 1, T>{side, to}.read(n, y, x, 1, first + c, column + c);
       }
     }
   });

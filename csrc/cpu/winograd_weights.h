@@ -35,43 +35,47 @@ void pack_weights(float* u_all, int64_t o_all, int64_t i_all, int64_t begin, int
   }
 }
 
-// Input channel `i` of a chunk whose first group's sums are `sums`: adds up the groups and transforms back, into
-// dw [o, i, 3, 3] of all channels.
+// Transforms the sums of all parts [36, inputs, outputs] back into dw [o, i, 3, 3], input channels [begin, end).
 template <typename Transform>
-void unpack_gradient(const WinogradGradientUnits& units, const float* sums, int64_t chunk, int64_t i, float* dw,
-                     int64_t o_all, int64_t i_all) {
+void unpack_gradient(const WinogradGradientPlan& plan, int64_t parts, const float* sums, float* dw, int64_t o_all,
+                     int64_t i_all, int64_t begin, int64_t end) {
   using V = Vec<float>;
   using R = decltype(V::v);
-  const int64_t position = units.inputs * units.outputs, group = units.per_group * units.size();
-  const int64_t first = chunk % units.o_chunks * units.outputs, outputs = std::min(units.outputs, o_all - first);
-  i += chunk / units.o_chunks * units.inputs;
-  for (int64_t o = 0; o < outputs; o += V::size) {
-    const float* from = sums + i % units.inputs * units.outputs + o;
-    R sum[36], half[18], w[9];
-    for (int k = 0; k < 36; ++k) sum[k] = V::load(from + k * position).v;
-    for (int64_t g = 1; g < units.groups; ++g) {
-      for (int k = 0; k < 36; ++k) sum[k] = sum[k] + V::load(from + g * group + k * position).v;
-    }
+  for (int64_t i = begin; i < end; ++i) {
+    for (int64_t o = 0; o < o_all; o += V::size) {
+      const float* from = sums + i * plan.outputs + o;
+      R sum[36], half[18], w[9];
+#pragma GCC unroll 36
+      for (int k = 0; k < 36; ++k) sum[k] = V::load(from + k * plan.inputs * plan.outputs).v;
+      for (int64_t part = 1; part < parts; ++part) {
+        const float* more = from + part * plan.sums();
+        for (int k = 0; k < 36; ++k) sum[k] = sum[k] + V::load(more + k * plan.inputs * plan.outputs).v;
+      }
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) Transform::template weight_transposed<6, 6>(sum + j, half + j);
+      for (int j = 0; j < 6; ++j) Transform::template weight_transposed<6, 6>(sum + j, half + j);
 #pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) Transform::template weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
-    for (int k = 0; k < 9; ++k) {
-      for (int64_t c = 0; c < std::min<int64_t>(V::size, outputs - o); ++c) {
-        dw[((first + o + c) * i_all + i) * 9 + k] = w[k][c];
+      for (int j = 0; j < 3; ++j) Transform::template weight_transposed<1, 1>(half + 6 * j, w + 3 * j);
+      for (int k = 0; k < 9; ++k) {
+        for (int64_t c = 0; c < std::min<int64_t>(V::size, o_all - o); ++c) dw[((o + c) * i_all + i) * 9 + k] = w[k][c];
       }
     }
   }
 }
 
-// The same for all chunks' input channels [begin, end).
-template <typename Transform>
-void unpack_gradients(const WinogradGradientUnits& units, const float* partial, float* dw, int64_t o_all, int64_t i_all,
-                      int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    for (int64_t column = 0; column < units.o_chunks; ++column) {
-      const int64_t chunk = i / units.inputs * units.o_chunks + column;
-      unpack_gradient<Transform>(units, partial + chunk * units.size(), chunk, i % units.inputs, dw, o_all, i_all);
+// One position's columns [begin, end) of kBlockColumns: c [inputs, outputs] += v d, summed over `depth` rows of
+// v [lanes of inputs][depth][lane] and of d [columns][depth][kBlockColumns]. Some rows at a time, for the second-level
+// cache.
+inline void multiply_gradient(const WinogradGradientPlan& plan, const float* v, const float* d, int64_t depth, float* c,
+                              int64_t begin, int64_t end, bool add) {
+  constexpr int64_t kDepth = 256, kLanes = Vec<float>::size;
+  for (int64_t first = 0; first < depth; first += kDepth, add = true) {
+    const int64_t rows = std::min(kDepth, depth - first);
+    for (int64_t column = begin; column < end; ++column) {
+      const float* right = d + (column * depth + first) * kBlockColumns;
+      for (int64_t i = 0; i < plan.inputs; i += kLanes) {
+        float* sums = c + i * plan.outputs + column * kBlockColumns;
+        multiply({v + i * depth + first * kLanes, 1, kLanes, right, sums, plan.outputs, rows, add}, kLanes);
+      }
     }
   }
 }

@@ -136,7 +136,8 @@ struct WinogradWeightGradientParams {
   WinogradTiles tiles;
   const float* scale;     // [n, x.c] or null
   const float* dy_scale;  // [n, dy.c] or null
-  float* partial;         // the sums of each unit of work, [36, inputs, outputs]
+  float *v, *d;           // x and dy in the transform domain, a group of tiles at a time
+  float* sums;            // of each part [36, x.c, dy.c], both rounded up
   float* dw;              // [dy.c, x.c, 3, 3]
 };
 

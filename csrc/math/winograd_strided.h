@@ -146,7 +146,8 @@ struct WinogradStridedWeightGradientParams {
   WinogradStridedTiles tiles;
   const float* large_scale;  // [n, large.c] or null
   const float* small_scale;  // [n, small.c] or null
-  float* partial;            // the sums of each unit of work, [36, large channels, small channels]
+  float *v, *d;              // the large and the small image in the transform domain, a block of tiles at a time
+  float* sums;               // of each part [36, large channels, small channels], both rounded up
   float* dw;                 // [small.c, large.c, 3, 3]
 };
 
