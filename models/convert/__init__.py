@@ -1,0 +1,46 @@
+"""Published checkpoints, in and out, without executing anything from them; one file per format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .checkpoint import NETWORKS, Checkpoint, Format
+
+FORMATS: list[Format] = []  # the first that recognises a file reads it
+
+
+def load(path: str | Path, *, which: str | None = None) -> Checkpoint:
+    """Reads a checkpoint of any known format, which is found out from its content.
+
+    Args:
+        path: A file, or a folder of files that belong together.
+        which: 'G', 'D' or 'G_ema' to load that network alone; None for all.
+
+    Raises:
+        ValueError: The file is damaged, of no known format, or holds something that is not data.
+        FileNotFoundError: There is no such file.
+    """
+    from .reading import read
+
+    if which not in (None, *NETWORKS):
+        raise ValueError(f"which must be one of {', '.join(NETWORKS)} or None, got {which!r}")
+    content = read(Path(path))
+    for one in FORMATS:
+        if one.recognises(content):
+            try:
+                return one.load(content, which)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+    raise ValueError(f"{path} is none of the known checkpoints: {', '.join(one.name for one in FORMATS)}")
+
+
+def save(checkpoint: Checkpoint, path: str | Path, to: str = "gankern") -> None:
+    """Writes a checkpoint in a format by its name.
+
+    Raises:
+        ValueError: There is no such format, it is only read, or it has no place for these networks.
+    """
+    writers = {one.name: one.save for one in FORMATS if one.save is not None}
+    if to not in writers:
+        raise ValueError(f"--to must be one of {', '.join(writers)}, got {to}")
+    writers[to](checkpoint, Path(path))
