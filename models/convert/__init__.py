@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from .checkpoint import NETWORKS, Checkpoint, Format
+from .stylegan2_ada import STYLEGAN2_ADA
 
-FORMATS: list[Format] = []  # the first that recognises a file reads it
+FORMATS: list[Format] = [  # the first that recognises a file reads it
+    STYLEGAN2_ADA,
+]
 
 
 def load(path: str | Path, *, which: str | None = None) -> Checkpoint:

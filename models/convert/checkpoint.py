@@ -165,6 +165,9 @@ def _collect(
             got, expected = list(theirs[entry.key].shape), list(ours.shape)
             raise ValueError(f"{what}: {entry.key} must give shape {expected}, got {got}")
         state[key] = value
+    held = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
+    if sum(value.nbytes for value in state.values()) > 2 * sum(held.values()):
+        raise ValueError(f"{what} claims many times the numbers that the file holds")
     return state
 
 
