@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from .checkpoint import NETWORKS, Checkpoint, Format
+from .gankern_format import GANKERN
 from .stylegan2_ada import STYLEGAN2_ADA
+from .tensorflow import TENSORFLOW
 
 FORMATS: list[Format] = [  # the first that recognises a file reads it
+    GANKERN,
     STYLEGAN2_ADA,
+    TENSORFLOW,
 ]
 
 
