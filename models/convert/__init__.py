@@ -38,6 +38,9 @@ def load(path: str | Path, *, which: str | None = None) -> Checkpoint:
                 return one.load(content, which)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
+            except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+                raise ValueError(f"{path} looks like {one.name}, but is damaged ({reason})") from error
     raise ValueError(f"{path} is none of the known checkpoints: {', '.join(one.name for one in FORMATS)}")
 
 

@@ -20,6 +20,7 @@ from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen
 
 NAME = "gankern"
 VERSION = 1
+MAX_OPTION = 1 << 20  # of the networks; larger than any
 
 
 def _recognises(content: Any) -> bool:
@@ -47,6 +48,8 @@ def _load_own(content: Mapping[str, Any], which: str | None) -> Checkpoint:
     if family not in FAMILIES:
         raise ValueError(f"{NAME}: family must be one of {', '.join(FAMILIES)}, got {family!r}")
     model = FAMILIES[family].options(**header["model"])
+    if max([0, *(value for value in header["model"].values() if isinstance(value, int))]) > MAX_OPTION:
+        raise ValueError(f"{NAME}: an option of the networks is larger than {MAX_OPTION}")
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in content["tensors"].items():
         name, _, rest = key.partition(".")

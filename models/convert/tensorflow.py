@@ -2,7 +2,7 @@
 
 Karras et al., 2018, 2019 and 2020, see `gankern.models.progan`, `stylegan` and `stylegan2`. A network's pickle has its
 variables as NumPy arrays under the names of TensorFlow's graph, those of its parts in pickles of their own. Kernels are
-[k, k, I, O] and matrices [I, O]; which kernels are turned by 180 degrees is said at each table. No TensorFlow is needed.
+[k, k, I, O] and matrices [I, O]; which are turned by 180 degrees is said at each table. No TensorFlow is needed.
 """
 
 from __future__ import annotations

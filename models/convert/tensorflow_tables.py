@@ -55,8 +55,8 @@ def _lod(resolution: int, last: int) -> int:
     return last.bit_length() - resolution.bit_length()
 
 
-# ProGAN. G.bR.conv0 holds a true convolution's kernel. The fused one is that, in the layout of a transposed convolution;
-# the other is a correlation's and is turned.
+# ProGAN. G.bR.conv0 holds a true convolution's kernel. The fused one is that, in a transposed convolution's layout; the
+# other is a correlation's and is turned.
 def _progan_g(model: Any, fused: bool) -> Table:
     last = model.img_resolution
     modules = {
