@@ -94,7 +94,7 @@ def _save(checkpoint: Checkpoint, path: Path) -> None:
     grown = {name: [net.resolution, net.fading] for name, net in networks.items() if hasattr(net, "grow")}
     if grown:
         header["grown"] = grown
-    content = save(tensors, {"format": "pt", NAME: json.dumps(header)})
+    content = save(tensors, {NAME: json.dumps(header)})  # one entry: the order of several is left to chance
     write_atomically(path, lambda file: file.write(content))
 
 

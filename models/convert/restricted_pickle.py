@@ -21,7 +21,7 @@ PUSH_ARGUMENT = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-KEYS = (str, int, float, bytes, type(None))  # of dictionaries: hashing a nest of tuples can take for ever
+PLAIN = (str, int, float, bytes, type(None))
 
 
 class Function:
@@ -50,12 +50,17 @@ def stub(name: str) -> Function:
     return Function(lambda *args: Stub(name, *args))
 
 
+def is_key(value: Any) -> bool:
+    """Whether it may be a dictionary's key; a nest of tuples may not, for to hash it can take for ever."""
+    return all(isinstance(part, PLAIN) for part in (value if isinstance(value, tuple) else (value,)))
+
+
 def as_dict(items: Any = ()) -> dict[Any, Any]:
     """A dictionary, also for its subclasses and for a list of pairs."""
     if isinstance(items, dict):
         return items
     pairs = [tuple(pair) for pair in items]
-    if any(len(pair) != 2 or not isinstance(pair[0], KEYS) for pair in pairs):
+    if any(len(pair) != 2 or not is_key(pair[0]) for pair in pairs):
         raise ValueError("a dictionary is made of something else than pairs of a plain key and a value")
     return dict(pairs)
 
@@ -65,6 +70,14 @@ def reconstructed(kind: Any, base: Any, state: Any) -> Any:
     if not isinstance(kind, Function):
         raise ValueError("copyreg._reconstructor is given something else than a class")
     return kind.call(state) if isinstance(state, dict | list | tuple) else kind.call()
+
+
+def as_bytes(data: Any = b"", encoding: Any = "latin1") -> bytes:
+    if isinstance(data, str):
+        return text_as_bytes(data, encoding)
+    if not isinstance(data, bytes | bytearray):  # of a number, bytearray makes as many zeros
+        raise ValueError(f"expected bytes, got {type(data).__name__}")
+    return bytes(data)
 
 
 def text_as_bytes(text: Any, encoding: Any = "latin1") -> bytes:
@@ -79,18 +92,13 @@ CONTAINERS: dict[str, Any] = {
     "builtins.list": Function(lambda items=(): list(items)),
     "builtins.set": Function(lambda items=(): list(items)),
     "builtins.frozenset": Function(lambda items=(): list(items)),
-    "builtins.bytearray": Function(lambda data=b"": text_as_bytes(data) if isinstance(data, str) else bytes_of(data)),
+    "builtins.bytes": Function(as_bytes),
+    "builtins.bytearray": Function(as_bytes),
     "collections.OrderedDict": Function(as_dict),
     "copyreg._reconstructor": Function(reconstructed),
     "_codecs.encode": Function(text_as_bytes),
 }
 MODULES_OF_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-def bytes_of(data: Any) -> bytes:
-    if not isinstance(data, bytes | bytearray):  # of a number, bytearray makes as many zeros
-        raise ValueError(f"expected bytes, got {type(data).__name__}")
-    return bytes(data)
 
 
 def unpickle(file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> Any:
@@ -227,7 +235,7 @@ class _Machine:
         if type(target) is not dict:
             raise ValueError(f"the pickle sets items of {type(target).__name__}, expected a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, KEYS):
+            if not is_key(key):
                 raise ValueError(f"a dictionary's key is {type(key).__name__}, expected a string or a number")
             target[key] = value
 
