@@ -11,6 +11,7 @@ from .numpy_pickle import NUMPY
 from .restricted_pickle import CONTAINERS, Function, as_dict, stub, unpickle
 from .torch_file import TORCH, is_legacy, read_legacy, read_zip
 
+NEEDS_SAFETENSORS = "convert: .safetensors files need the library of that name: pip install 'gankern[convert]'"
 MAX_BYTES = 16 << 30  # the largest published checkpoints have about 1 GB
 PICKLES = (b"\x80", b"(", b"}", b"]", b"c")  # how they begin: a protocol; a tuple, a dictionary, a list, a name
 PARTS = (".pth", ".pt", ".bin", ".safetensors", ".json")  # of a folder of files that belong together
@@ -88,8 +89,10 @@ def _read_folder(path: Path) -> dict[str, Any]:
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     """{"tensors": by key, "metadata": by name}."""
-    from safetensors import SafetensorError, safe_open
-
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(NEEDS_SAFETENSORS) from error
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary

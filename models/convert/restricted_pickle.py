@@ -10,6 +10,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+MAX_COPIED = 4, 1 << 22  # bytes and items given to functions, which may copy them: so often the file's, and some more
 MAX_INSTRUCTIONS = 5_000_000  # a snapshot of the largest published network has about a hundred thousand
 
 REFUSED = {"INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
@@ -21,6 +22,7 @@ PUSH_ARGUMENT = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
+SIZED = (str, bytes, bytearray, list, tuple, dict)
 PLAIN = (str, int, float, bytes, type(None))
 
 
@@ -116,20 +118,21 @@ def unpickle(file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[An
         ValueError: The pickle is damaged, too long, or refers to anything that is not known; it is named.
     """
     try:
-        return _Machine(known, persistent).run(file)
+        return _Machine(file, known, persistent).run()
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"the pickle is damaged ({type(error).__name__}: {str(error)[:100]})") from error
 
 
 class _Machine:
-    def __init__(self, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
-        self.known, self.persistent = known, persistent
+    def __init__(self, file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
+        self.file, self.known, self.persistent = file, known, persistent
+        self.start, self.copied = file.tell(), 0
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: IO[bytes]) -> Any:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    def run(self) -> Any:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
             if count >= MAX_INSTRUCTIONS:
                 raise ValueError(f"the pickle has more than {MAX_INSTRUCTIONS} instructions")
             name = opcode.name
@@ -258,6 +261,7 @@ class _Machine:
         args, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Function) or not isinstance(args, tuple):
             raise ValueError(f"the pickle calls {type(function).__name__}, which is no function")
+        self.charge(args)
         self.stack.append(function.call(*args))
 
     do_newobj = do_reduce
@@ -273,7 +277,15 @@ class _Machine:
             return
         if isinstance(target, Function) or not hasattr(target, "fill"):
             raise ValueError(f"the pickle sets the state of {type(target).__name__}, which has none")
+        self.charge(state if isinstance(state, tuple) else ())
         target.fill(state)
+
+    def charge(self, args: tuple[Any, ...]) -> None:
+        """Refuses to give the same large thing to functions again and again, each time to be copied."""
+        self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
+        factor, more = MAX_COPIED
+        if self.copied > factor * (self.file.tell() - self.start) + more:
+            raise ValueError("the pickle makes many times the data that it has")
 
     def do_persid(self, identity: Any) -> None:
         if self.persistent is None:

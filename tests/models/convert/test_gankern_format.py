@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,13 @@ def test_networks_of_another_family_have_no_place_in_a_format(tmp_path: Path) ->
     with pytest.raises(ValueError, match="--to must be one of gankern"):
         convert.save(checkpoint("progan"), tmp_path / "x", "tensorflow")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = checkpoint("progan")
+    convert.save(one, tmp_path / "a.safetensors")
+    for name in ("safetensors", "safetensors.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for use in (lambda: convert.load(tmp_path / "a.safetensors"), lambda: convert.save(one, tmp_path / "b")):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'gankern\[convert\]'"):
+            use()
