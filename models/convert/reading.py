@@ -12,7 +12,7 @@ from .restricted_pickle import CONTAINERS, Function, as_dict, stub, unpickle
 from .torch_file import TORCH, is_legacy, read_legacy, read_zip
 
 NEEDS_SAFETENSORS = "convert: .safetensors files need the library of that name: pip install 'gankern[convert]'"
-MAX_BYTES = 16 << 30  # the largest published checkpoints have about 1 GB
+MAX_BYTES = 16 << 30  # far more than any published checkpoint has
 PICKLES = (b"\x80", b"(", b"}", b"]", b"c")  # how they begin: a protocol; a tuple, a dictionary, a list, a name
 PARTS = (".pth", ".pt", ".bin", ".safetensors", ".json")  # of a folder of files that belong together
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 MAX_COPIED = 4, 1 << 22  # bytes and items given to functions, which may copy them: so often the file's, and some more
-MAX_INSTRUCTIONS = 5_000_000  # a snapshot of the largest published network has about a hundred thousand
+MAX_INSTRUCTIONS = 5_000_000  # far more than a network of thousands of tensors needs
 
 REFUSED = {"INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
