@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .checkpoint import NETWORKS, Checkpoint, Format
+from .rosinality import ROSINALITY
 from .stylegan2_ada import STYLEGAN2_ADA
 
 FORMATS: list[Format] = [  # the first that recognises a file reads it
     STYLEGAN2_ADA,
+    ROSINALITY,
 ]
 
 
