@@ -83,7 +83,7 @@ def fused_lrelu(x, bias):
 
 def modulated(state, name, x, w, demodulate=True, up=False):
     weight = state[f"{name}.weight"]  # [1, O, I, k, k]
-    _, o, i, k, _ = weight.shape
+    i, k = weight.shape[2:4]
     style = w @ (state[f"{name}.modulation.weight"] / math.sqrt(w.shape[1])).T + state[f"{name}.modulation.bias"]
     weight = weight / math.sqrt(i * k * k) * style[:, None, :, None, None]
     if demodulate:
@@ -102,9 +102,8 @@ def generate(state, z):
 
     def layer(name, number, x, up=False):
         x = modulated(state, f"{name}.conv", x, w, up=up)
-        return fused_lrelu(
-            x + state[f"{name}.noise.weight"] * state[f"noises.noise_{number}"], state[f"{name}.activate.bias"]
-        )
+        x = x + state[f"{name}.noise.weight"] * state[f"noises.noise_{number}"]
+        return fused_lrelu(x, state[f"{name}.activate.bias"])
 
     def to_rgb(name, x, skip=None):
         out = modulated(state, f"{name}.conv", x, w, demodulate=False) + state[f"{name}.bias"]
