@@ -6,11 +6,13 @@ from pathlib import Path
 
 from .checkpoint import NETWORKS, Checkpoint, Format
 from .rosinality import ROSINALITY
+from .style_based_gan import STYLE_BASED_GAN
 from .stylegan2_ada import STYLEGAN2_ADA
 
 FORMATS: list[Format] = [  # the first that recognises a file reads it
     STYLEGAN2_ADA,
     ROSINALITY,
+    STYLE_BASED_GAN,
 ]
 
 

@@ -201,9 +201,7 @@ def _constants(name: str, img_resolution: int) -> dict[str, Tensor]:
     steps = range(img_resolution.bit_length() - 3)
     if name == "D":
         return {f"convs.{k + 1}.{layer}.0.kernel": f for k in steps for layer in ("conv2", "skip")}
-    return {f"convs.{2 * k}.conv.blur.kernel": 4 * f for k in steps} | {
-        f"to_rgbs.{k}.upsample.kernel": 4 * f for k in steps
-    }
+    return {f"{name}.kernel": 4 * f for k in steps for name in (f"convs.{2 * k}.conv.blur", f"to_rgbs.{k}.upsample")}
 
 
 def _generators(checkpoint: Checkpoint) -> list[Any]:
