@@ -1,4 +1,4 @@
-"""The `gankern` command: train, sample, doctor."""
+"""The `gankern` command: train, sample, convert, doctor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from . import sample, train
+from . import convert_command, sample, train
 
 EXAMPLES = """examples:
   gankern train                                        ten digits, from scratch, in about three minutes
@@ -14,6 +14,8 @@ EXAMPLES = """examples:
   gankern train --data faces.zip --cfg paper256        your images: a folder or zip, square, one size
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
+  gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
+  gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
   gankern doctor                                       what is installed, what works, and why not the rest
 """
 
@@ -40,13 +42,14 @@ def parser() -> argparse.ArgumentParser:
     """The command's options, named as in the StyleGAN2-ADA line of tools."""
     formatter = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("gankern", description="Trains GANs.", epilog=EXAMPLES, formatter_class=formatter)
-    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,doctor}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,convert,doctor}")
 
     train_parser = commands.add_parser(
         "train", help="train a model; with no options, the digits", epilog=EXAMPLES, formatter_class=formatter
     )
     train.add_options(train_parser)
     sample.add_options(commands.add_parser("sample", help="make images with a trained model"))
+    convert_command.add_options(commands.add_parser("convert", help="read any published checkpoint, write another"))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
 

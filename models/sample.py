@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import device_of, seed_list
 
 if TYPE_CHECKING:
     import torch
 
-    from .config import Config
+    from .config import ModelOptions
+    from .convert import Checkpoint
     from .training.state import Generator
 
 
 def add_options(sample: argparse.ArgumentParser) -> None:
     sample.set_defaults(run=run)
     add = sample.add_argument
-    add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
+    add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
     add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
     add("--trunc", type=float, default=1.0, help="truncation psi: 1 for full variety, 0.7 for safer images [1]")
     add("--class", type=int, dest="class_idx", metavar="K", help="class to show [every class, for each seed]")
@@ -32,16 +34,15 @@ def run(args: argparse.Namespace) -> int:
 
     from .training.pictures import generate, present, tile
     from .training.png import write_png
-    from .training.run_folder import find_snapshot
 
     device = device_of(args.device)
-    config, G_ema = load_generator(find_snapshot(args.checkpoint, Path()), device)
-    classes = _classes(args.class_idx, config.model.c_dim)
+    model, G_ema = load_generator(args.checkpoint, device)
+    classes = _classes(args.class_idx, model.c_dim)
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:
-        z = torch.randn(1, config.model.z_dim, generator=torch.Generator().manual_seed(seed)).to(device)
-        c = torch.eye(config.model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
+        z = torch.randn(1, model.z_dim, generator=torch.Generator().manual_seed(seed)).to(device)
+        c = torch.eye(model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
         with torch.no_grad():
             img = generate(G_ema, z.repeat(len(c), 1), c, args.trunc)  # [classes, C, h, w]
         for k, one in enumerate(img):
@@ -54,17 +55,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Generator]:
-    from .config import Config, build_networks
-    from .training.checkpoint import load_snapshot
+def load_generator(path: Path, device: torch.device) -> tuple[ModelOptions, Generator]:
+    """The averaged generator of a checkpoint, or where there is none the plain one, and its options."""
+    from . import convert
 
-    state, saved = load_snapshot(snapshot)
-    config = Config.from_json(saved)
-    G_ema: Generator = build_networks(config)[0]
-    G_ema.load_state_dict(state["G_ema"])
-    if state.get("grown") is not None:
-        G_ema.grow(*state["grown"])
-    return config, G_ema.to(device).eval()
+    checkpoint = convert.load(path)
+    G = checkpoint.G_ema or checkpoint.G
+    if G is None:
+        raise ValueError(f"{path} has no generator, only {', '.join(checkpoint.networks())}")
+    if checkpoint.model.precision == "fp16" and device.type == "cpu":
+        G = _in_fp32(checkpoint, G)
+    return checkpoint.model, G.to(device).eval()
+
+
+def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
+    """The same generator where no layer computes in half precision, which CPUs cannot."""
+    from .config import FAMILIES
+
+    options: Any = checkpoint.model
+    slow: Generator = FAMILIES[checkpoint.family].build(replace(options, num_fp16_res=0, precision="fp32"))[0]
+    slow.load_state_dict(G.state_dict())
+    if hasattr(G, "grow"):
+        slow.grow(G.resolution, G.fading)
+    return slow
 
 
 def _classes(class_idx: int | None, c_dim: int) -> list[int]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from .checkpoint import NETWORKS, Checkpoint, Format
+from .gan_zoo import GAN_ZOO
+from .gankern_format import GANKERN
 from .rosinality import ROSINALITY
 from .style_based_gan import STYLE_BASED_GAN
 from .stylegan2_ada import STYLEGAN2_ADA
+from .tensorflow import TENSORFLOW
 
 FORMATS: list[Format] = [  # the first that recognises a file reads it
+    GANKERN,
     STYLEGAN2_ADA,
     ROSINALITY,
+    GAN_ZOO,
     STYLE_BASED_GAN,
+    TENSORFLOW,
 ]
 
 
@@ -38,6 +44,9 @@ def load(path: str | Path, *, which: str | None = None) -> Checkpoint:
                 return one.load(content, which)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
+            except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+                raise ValueError(f"{path} looks like {one.name}, but is damaged ({reason})") from error
     raise ValueError(f"{path} is none of the known checkpoints: {', '.join(one.name for one in FORMATS)}")
 
 

@@ -114,6 +114,19 @@ def assemble(
     return checkpoint
 
 
+def chosen(source: str, found: Mapping[str, Any], which: str | None) -> dict[str, Any]:
+    """Of what a file has, by `NETWORKS`, the network asked for, or all; a lone generator takes the name asked for.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    if which == "G" and list(found) == ["G_ema"]:
+        return {"G": found["G_ema"]}
+    if which is not None and which not in found:
+        raise ValueError(f"{source}: the file has {', '.join(found)}, not {which}")
+    return {name: value for name, value in found.items() if which in (None, name)}
+
+
 def disassemble(net: nn.Module, table: Table) -> dict[str, Tensor]:
     """Our network's tensors under their keys and in their layout, ready to be written."""
     state = {}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..presets.stylegan2 import StyleGAN2Options
 from ..training.checkpoint import write_atomically
-from .checkpoint import NETWORKS, Checkpoint, Format, assemble, disassemble
+from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen, disassemble
 from .reading import PERSISTENT
 from .restricted_pickle import Stub
 from .widths import channel_base_of
@@ -65,19 +65,14 @@ def _is_state(value: Any) -> bool:
 
 def _load(content: Any, which: str | None) -> Checkpoint:
     found = _states(content)
-    if which == "G" and list(found) == ["G_ema"]:
-        found = {"G": found["G_ema"]}
-    if which is not None and which not in found:
-        raise ValueError(f"{NAME}: it has {', '.join(found)}, not {which}")
     notes = []
     states = {name: state_dict(value) if _is_module(value) else value for name, value in found.items()}
     arguments = {name: _arguments(name, value) for name, value in found.items() if _is_module(value)}
     model = infer_options(NAME, states, arguments)
     if set(arguments) != set(found):
         notes.append("a state dict does not say num_fp16_res, conv_clamp and mbstd_group_size: taken as 0, none and 4")
-    states = {name: state for name, state in states.items() if which in (None, name)}
     tables = {"G": _same_key, "D": _same_key}
-    return assemble(NAME, "stylegan2", model, states, tables, notes)
+    return assemble(NAME, "stylegan2", model, chosen(NAME, states, which), tables, notes)
 
 
 def _same_key(key: str) -> str:
@@ -135,7 +130,7 @@ def _arguments(name: str, module: Stub) -> dict[str, Any]:
             if value not in ARCHITECTURES[name[0]]:
                 raise ValueError(f"{NAME}: {name}'s architecture must be {ARCHITECTURES[name[0]]}, got {value!r}")
         elif key in FIXED:
-            if value != FIXED[key]:
+            if (list(value) if isinstance(value, tuple) else value) != FIXED[key]:
                 raise ValueError(f"{NAME}: {name}'s {key} must be {FIXED[key]}, got {str(value)[:80]}")
         elif key not in NEUTRAL | OURS:
             raise ValueError(f"{NAME}: {name} has the argument {key[:80]!r}, which is unknown here")
@@ -156,7 +151,7 @@ def infer_options(
         ValueError: There are none: widths that no channel_base gives, or G and D do not fit together.
     """
     found = [_shapes(f"{source}: {name}", name, state) for name, state in states.items()]
-    found += [{key: value for key, value in given.items()} for given in arguments.values()]
+    found += [dict(given) for given in arguments.values()]
     merged: dict[str, Any] = {}
     for one in found:
         for key, value in one.items():
