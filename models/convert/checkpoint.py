@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import FAMILIES, ModelOptions
+from ..training.options import TrainingOptions
 
 NETWORKS = ("G", "D", "G_ema")
 NAMED = 5  # how many keys an error names
@@ -27,6 +28,7 @@ class Checkpoint:
         G, D, G_ema: The networks, or None where the file has none.
         preset: The published configuration whose networks these are, or None.
         notes: What a user should know: what was inferred, assumed or left out.
+        training: The options that a snapshot of this package's was trained with, or None.
     """
 
     family: str
@@ -37,6 +39,7 @@ class Checkpoint:
     G_ema: nn.Module | None = None
     preset: str | None = None
     notes: list[str] = field(default_factory=list)
+    training: TrainingOptions | None = None
 
     def networks(self) -> dict[str, nn.Module]:
         """Those that there are, by name."""

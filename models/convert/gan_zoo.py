@@ -11,9 +11,9 @@ import math
 from typing import Any
 
 from ..presets.progan import ProGANOptions
-from .checkpoint import Checkpoint, Entry, Format, Table, assemble
+from .checkpoint import Checkpoint, Entry, Format, Table, assemble, chosen
 from .restricted_pickle import Stub
-from .states import State, count, is_state, naming, only, selected
+from .states import State, count, is_state, naming, only
 from .widths import channel_base_of
 
 NAME = "pytorch_GAN_zoo"
@@ -34,7 +34,7 @@ def recognises(content: Any) -> bool:
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint, at the resolution that they had grown to."""
     _refuse_config(content.get("config"))
-    states = selected(_states(content), which)
+    states = chosen(NAME, _states(content), which)
     sizes = {name: _sizes_of_D(state) if name == "D" else _sizes(state) for name, state in states.items()}
     z_dim = only("z_dim", {n: s.pop("z_dim") for n, s in sizes.items() if n != "D"} or {"D": 512})
     model = ProGANOptions(

@@ -15,8 +15,8 @@ from gankern import setup_filter
 
 from ..presets.stylegan2 import StyleGAN2Options
 from ..training.checkpoint import write_atomically
-from .checkpoint import Checkpoint, Entry, Format, Table, assemble, disassemble
-from .states import State, count, is_state, mean_w, naming, only, selected, without_constants
+from .checkpoint import Checkpoint, Entry, Format, Table, assemble, chosen, disassemble
+from .states import State, count, is_state, mean_w, naming, only, without_constants
 from .widths import channel_base_of
 
 NAME = "rosinality"
@@ -45,7 +45,7 @@ def recognises(content: Any) -> bool:
 
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint; the state of its training is left out."""
-    states = selected(_states(content, "G" if which == "G" else "G_ema"), which)
+    states = chosen(NAME, _states(content, "G" if which == "G" else "G_ema"), which)
     notes = ["labels, 16-bit layers and clamping: none, as published"]
     if any(key in content for key in ("g_optim", "d_optim", "ada_aug_p")):
         notes.append("left out: the optimisers' state and the augmentation's strength")

@@ -37,19 +37,6 @@ def naming(what: str) -> Iterator[None]:
         raise ValueError(f"{what} has tensors of unexpected shapes ({error})") from error
 
 
-def selected(states: Mapping[str, State], which: str | None) -> dict[str, State]:
-    """The state dicts that are asked for, of those that a file has.
-
-    Raises:
-        ValueError: It has not the one that is asked for.
-    """
-    if which is None:
-        return dict(states)
-    if which not in states:
-        raise ValueError(f"the file holds no {which}, only {', '.join(states)}")
-    return {which: states[which]}
-
-
 def without_constants(what: str, state: State, constants: State) -> dict[str, Tensor]:
     """A state dict without the tensors whose values are known beforehand.
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..presets.stylegan import StyleGANOptions
 from ..training.checkpoint import write_atomically
-from .checkpoint import Checkpoint, Entry, Format, Table, assemble, disassemble
-from .states import State, count, is_state, mean_w, naming, only, selected, without_constants
+from .checkpoint import Checkpoint, Entry, Format, Table, assemble, chosen, disassemble
+from .states import State, count, is_state, mean_w, naming, only, without_constants
 from .widths import channel_base_of
 
 NAME = "style-based-gan-pytorch"
@@ -35,7 +35,7 @@ def recognises(content: Any) -> bool:
 
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint, grown to the last resolution that was trained; all resolutions are kept."""
-    states = selected(_states(content, "G" if which == "G" else "G_ema"), which)
+    states = chosen(NAME, _states(content, "G" if which == "G" else "G_ema"), which)
     notes = [f"variant {VARIANT!r} of the networks, which computes what that code computes"]
     if "g_optimizer" in content:
         notes.append("left out: the optimisers' state")
