@@ -51,8 +51,8 @@ def _states(content: Any) -> dict[str, Any]:
         return {}
     if "synthesis.b4.const" in content or "b4.out.weight" in content:
         return {"G_ema" if "synthesis.b4.const" in content else "D": content}
-    found = {name: content[name] for name in NETWORKS if name in content}
-    return {name: value for name, value in found.items() if _is_module(value) or _is_state(value)}
+    found = {name: content[name] for name in NETWORKS if content.get(name) is not None}
+    return found if any(_is_module(value) or _is_state(value) for value in found.values()) else {}
 
 
 def _is_module(value: Any) -> bool:
@@ -66,7 +66,7 @@ def _is_state(value: Any) -> bool:
 def _load(content: Any, which: str | None) -> Checkpoint:
     found = _states(content)
     notes = []
-    states = {name: state_dict(value) if _is_module(value) else value for name, value in found.items()}
+    states = {name: value if isinstance(value, dict) else state_dict(value) for name, value in found.items()}
     arguments = {name: _arguments(name, value) for name, value in found.items() if _is_module(value)}
     model = infer_options(NAME, states, arguments)
     if set(arguments) != set(found):
