@@ -40,12 +40,12 @@ SCALAR = (lambda x: x.reshape([]), lambda x: x.reshape([1]))  # [1] and []
 
 def recognises(content: Any) -> bool:
     """Whether it is a training checkpoint, a converted generator {g_ema, latent_avg}, or a state dict."""
-    return isinstance(content, dict) and bool(_states(content, "G_ema"))
+    return isinstance(content, dict) and bool(_states(content))
 
 
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint; the state of its training is left out."""
-    states = chosen(NAME, _states(content, "G" if which == "G" else "G_ema"), which)
+    states = chosen(NAME, _states(content), which)
     notes = ["labels, 16-bit layers and clamping: none, as published"]
     if any(key in content for key in ("g_optim", "d_optim", "ada_aug_p")):
         notes.append("left out: the optimisers' state and the augmentation's strength")
@@ -148,10 +148,10 @@ def discriminator_table(img_resolution: int) -> Table:
     return entry
 
 
-def _states(content: dict[str, Any], alone: str) -> dict[str, State]:
-    """The state dicts in a file by our names; `alone` is what a generator's own one is called."""
+def _states(content: dict[str, Any]) -> dict[str, State]:
+    """The state dicts in a file by our names."""
     if is_state(content, *GENERATOR):
-        return {alone: content}
+        return {"G_ema": content}
     if is_state(content, *DISCRIMINATOR):
         return {"D": content}
     markers = {name: DISCRIMINATOR if name == "d" else GENERATOR for name in NETWORKS}

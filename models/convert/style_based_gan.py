@@ -30,12 +30,12 @@ FUSED = 128  # from this resolution on, resampling and convolution are one layer
 
 def recognises(content: Any) -> bool:
     """Whether it is a training checkpoint, or a generator's or discriminator's state dict."""
-    return isinstance(content, dict) and bool(_states(content, "G_ema"))
+    return isinstance(content, dict) and bool(_states(content))
 
 
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint, grown to the last resolution that was trained; all resolutions are kept."""
-    states = chosen(NAME, _states(content, "G" if which == "G" else "G_ema"), which)
+    states = chosen(NAME, _states(content), which)
     notes = [f"variant {VARIANT!r} of the networks, which computes what that code computes"]
     if "g_optimizer" in content:
         notes.append("left out: the optimisers' state")
@@ -200,10 +200,10 @@ def _width(model: StyleGANOptions, resolution: int) -> int:
     return min(model.channel_base // resolution, model.channel_max)
 
 
-def _states(content: dict[str, Any], alone: str) -> dict[str, State]:
-    """The state dicts in a file by our names; `alone` is what a generator's own one is called."""
+def _states(content: dict[str, Any]) -> dict[str, State]:
+    """The state dicts in a file by our names."""
     if is_state(content, *GENERATOR):
-        return {alone: content}
+        return {"G_ema": content}
     if is_state(content, *DISCRIMINATOR):
         return {"D": content}
     markers = {name: DISCRIMINATOR if ours == "D" else GENERATOR for name, ours in NETWORKS.items()}

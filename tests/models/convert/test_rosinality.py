@@ -87,7 +87,7 @@ def test_channels_that_do_not_halve_are_refused(written):
 def test_one_network_can_be_asked_for(written):
     checkpoint = load(written(), which="D")
     assert list(checkpoint.networks()) == ["D"]
-    with pytest.raises(ValueError, match="holds no D, only G_ema"):
+    with pytest.raises(ValueError, match="not D"):
         load(written({"g_ema": generator_state()}), which="D")
 
 
