@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .biggan_pytorch import BIGGAN_PYTORCH
 from .checkpoint import NETWORKS, Checkpoint, Format
 from .gan_zoo import GAN_ZOO
 from .gankern_format import GANKERN
@@ -17,6 +18,7 @@ FORMATS: list[Format] = [  # the first that recognises a file reads it
     STYLEGAN2_ADA,
     ROSINALITY,
     GAN_ZOO,
+    BIGGAN_PYTORCH,
     STYLE_BASED_GAN,
     TENSORFLOW,
 ]
