@@ -9,6 +9,7 @@ from .checkpoint import NETWORKS, Checkpoint, Format
 from .gan_zoo import GAN_ZOO
 from .gankern_format import GANKERN
 from .rosinality import ROSINALITY
+from .studiogan import STUDIOGAN
 from .style_based_gan import STYLE_BASED_GAN
 from .stylegan2_ada import STYLEGAN2_ADA
 from .tensorflow import TENSORFLOW
@@ -19,6 +20,7 @@ FORMATS: list[Format] = [  # the first that recognises a file reads it
     ROSINALITY,
     GAN_ZOO,
     BIGGAN_PYTORCH,
+    STUDIOGAN,
     STYLE_BASED_GAN,
     TENSORFLOW,
 ]
