@@ -8,6 +8,7 @@ from .biggan_pytorch import BIGGAN_PYTORCH
 from .checkpoint import NETWORKS, Checkpoint, Format
 from .gan_zoo import GAN_ZOO
 from .gankern_format import GANKERN
+from .huggingface import HUGGINGFACE
 from .rosinality import ROSINALITY
 from .studiogan import STUDIOGAN
 from .style_based_gan import STYLE_BASED_GAN
@@ -21,6 +22,7 @@ FORMATS: list[Format] = [  # the first that recognises a file reads it
     GAN_ZOO,
     BIGGAN_PYTORCH,
     STUDIOGAN,
+    HUGGINGFACE,
     STYLE_BASED_GAN,
     TENSORFLOW,
 ]

@@ -12,10 +12,13 @@ RES32 = (4, 4, 4, 4)  # channels / ch of a generator, between its blocks
 
 def sn_state(name, shape, bias=True, normalised=True):
     """A layer's tensors with random numbers, as torch.nn.utils.spectral_norm keeps them."""
-    state = {f"{name}.weight_orig" if normalised else f"{name}.weight": torch.randn(shape) / 4}
+    weight = torch.randn(shape) / 4
+    state = {f"{name}.weight_orig" if normalised else f"{name}.weight": weight}
     if normalised:
-        state[f"{name}.weight_u"] = F.normalize(torch.randn(shape[0]), dim=0)
-        state[f"{name}.weight_v"] = F.normalize(torch.randn(torch.Size(shape[1:]).numel()), dim=0)
+        u = F.normalize(torch.randn(shape[0]), dim=0)
+        v = F.normalize(u @ weight.flatten(1), dim=0)
+        v = F.normalize(v + torch.randn(v.shape) / 4 / len(v) ** 0.5, dim=0)  # of weights some steps ago
+        state |= {f"{name}.weight_u": u, f"{name}.weight_v": v}
     return state | ({f"{name}.bias": torch.randn(shape[0])} if bias else {})
 
 
