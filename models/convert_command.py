@@ -11,7 +11,12 @@ def add_options(convert: argparse.ArgumentParser) -> None:
     add = convert.add_argument
     add("source", metavar="IN", type=Path, help="a checkpoint of any known kind, or a folder of one in parts")
     add("target", metavar="OUT", type=Path, help="the file (or folder, where the format has several files) to write")
-    add("--to", default="gankern", metavar="FORMAT", help="gankern (safetensors), stylegan2-ada, ... [gankern]")
+    add(
+        "--to",
+        default="gankern",
+        metavar="FORMAT",
+        help="gankern, which is safetensors, or another project's [gankern]",
+    )
     add("--which", metavar="G|D|G_ema", help="convert that network alone [all]")
 
 

@@ -43,17 +43,22 @@ def load(path: str | Path, *, which: str | None = None) -> Checkpoint:
 
     if which not in (None, *NETWORKS):
         raise ValueError(f"which must be one of {', '.join(NETWORKS)} or None, got {which!r}")
-    content = read(Path(path))
-    for one in FORMATS:
-        if one.recognises(content):
-            try:
+    try:
+        content = read(Path(path))
+        for one in FORMATS:
+            if one.recognises(content):
                 return one.load(content, which)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-            except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
-                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-                raise ValueError(f"{path} looks like {one.name}, but is damaged ({reason})") from error
-    raise ValueError(f"{path} is none of the known checkpoints: {', '.join(one.name for one in FORMATS)}")
+        raise ValueError(f"this is none of the known checkpoints: {', '.join(one.name for one in FORMATS)}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {_printable(str(error))}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError) as error:
+        reason = _printable(f"{type(error).__name__}: {error}"[:200])
+        raise ValueError(f"{path} has the names of {one.name}, but its content is damaged ({reason})") from error
+
+
+def _printable(text: str) -> str:
+    """One line without the control characters that a file may put into it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def save(checkpoint: Checkpoint, path: str | Path, to: str = "gankern") -> None:

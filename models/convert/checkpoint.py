@@ -176,8 +176,8 @@ def _collect(
         entry = entries[key]
         if entry is None:
             continue
-        value = entry.read(theirs[entry.key])
-        if value.shape != ours.shape:
+        value = _read(entry, theirs[entry.key])
+        if value is None or value.shape != ours.shape:
             got, expected = list(theirs[entry.key].shape), list(ours.shape)
             raise ValueError(f"{what}: {entry.key} must give shape {expected}, got {got}")
         state[key] = value
@@ -185,6 +185,14 @@ def _collect(
     if sum(value.nbytes for value in state.values()) > 2 * sum(held.values()):
         raise ValueError(f"{what} claims many times the numbers that the file holds")
     return state
+
+
+def _read(entry: Entry, value: Tensor) -> Tensor | None:
+    """The tensor in our layout, or None where its shape does not allow that."""
+    try:
+        return entry.read(value)
+    except (RuntimeError, IndexError, TypeError):
+        return None
 
 
 def _entry(table: Table, key: str) -> Entry | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config import FAMILIES, Config
 from ..training.checkpoint import READABLE, checksum, write_atomically
 from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen
+from .reading import NEEDS_SAFETENSORS
 
 NAME = "gankern"
 VERSION = 1
@@ -85,8 +86,10 @@ def _assembled(family: str, model: Any, states: Mapping[str, Any], grown: Mappin
 
 
 def _save(checkpoint: Checkpoint, path: Path) -> None:
-    from safetensors.torch import save
-
+    try:
+        from safetensors.torch import save
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(NEEDS_SAFETENSORS) from error
     networks = checkpoint.networks()
     tensors = {f"{name}.{key}": value for name, net in networks.items() for key, value in _state(net).items()}
     header = {"format": VERSION, "family": checkpoint.family, "model": asdict(checkpoint.model)}  # type: ignore[call-overload]
@@ -94,7 +97,7 @@ def _save(checkpoint: Checkpoint, path: Path) -> None:
     grown = {name: [net.resolution, net.fading] for name, net in networks.items() if hasattr(net, "grow")}
     if grown:
         header["grown"] = grown
-    content = save(tensors, {"format": "pt", NAME: json.dumps(header)})
+    content = save(tensors, {NAME: json.dumps(header)})  # one entry: the order of several is left to chance
     write_atomically(path, lambda file: file.write(content))
 
 

@@ -11,7 +11,9 @@ from .numpy_pickle import NUMPY
 from .restricted_pickle import CONTAINERS, Function, as_dict, stub, unpickle
 from .torch_file import TORCH, is_legacy, read_legacy, read_zip
 
+NEEDS_SAFETENSORS = "convert: .safetensors files need the library of that name: pip install 'gankern[convert]'"
 MAX_BYTES = 16 << 30  # the largest published checkpoints have about 1 GB
+PICKLES = (b"\x80", b"(", b"}", b"]", b"c")  # how they begin: a protocol; a tuple, a dictionary, a list, a name
 PARTS = (".pth", ".pt", ".bin", ".safetensors", ".json")  # of a folder of files that belong together
 
 # Classes and functions of published code, of which the files keep objects. Nothing of them is run.
@@ -38,14 +40,14 @@ def read(path: Path) -> Any:
         return _read_folder(path)
     size = path.stat().st_size
     if size == 0:
-        raise ValueError(f"{path} is empty")
+        raise ValueError("the file is empty")
     if size > MAX_BYTES:
-        raise ValueError(f"{path} has {size / 2**30:.0f} GiB, expected at most {MAX_BYTES >> 30}")
+        raise ValueError(f"the file has {size / 2**30:.0f} GiB, expected at most {MAX_BYTES >> 30}")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             return _read(path, content, size)  # type: ignore[arg-type]
         except (ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"{path}: {str(error) or type(error).__name__}") from error
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _read(path: Path, file: IO[bytes], size: int) -> Any:
@@ -62,6 +64,8 @@ def _read(path: Path, file: IO[bytes], size: int) -> Any:
         raise ValueError("this is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     if path.suffix == ".json":
         return json.loads(file.read())
+    if head[:1] not in PICKLES:
+        raise ValueError(f"this is no checkpoint; it begins with {head[:8]!r}")
     if is_legacy(file):
         return read_legacy(file, size, KNOWN)
     content = unpickle(file, KNOWN)
@@ -78,15 +82,17 @@ def _read_folder(path: Path) -> dict[str, Any]:
     if snapshot is not None:
         return read(snapshot)
     parts = [part for part in sorted(path.iterdir()) if part.suffix in PARTS and "optim" not in part.name]
-    if not parts:
-        raise ValueError(f"{path} is a folder without a checkpoint ({', '.join('*' + suffix for suffix in PARTS)})")
+    if all(part.suffix == ".json" for part in parts):
+        raise ValueError(f"this is a folder without a checkpoint ({', '.join('*' + suffix for suffix in PARTS)})")
     return {part.name: read(part) for part in parts}
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     """{"tensors": by key, "metadata": by name}."""
-    from safetensors import SafetensorError, safe_open
-
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(NEEDS_SAFETENSORS) from error
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary

@@ -10,6 +10,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+MAX_COPIED = 4, 1 << 22  # bytes and items given to functions, which may copy them: so often the file's, and some more
 MAX_INSTRUCTIONS = 5_000_000  # a snapshot of the largest published network has about a hundred thousand
 
 REFUSED = {"INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
@@ -21,7 +22,8 @@ PUSH_ARGUMENT = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-KEYS = (str, int, float, bytes, type(None))  # of dictionaries: hashing a nest of tuples can take for ever
+SIZED = (str, bytes, bytearray, list, tuple, dict)
+PLAIN = (str, int, float, bytes, type(None))
 
 
 class Function:
@@ -50,12 +52,17 @@ def stub(name: str) -> Function:
     return Function(lambda *args: Stub(name, *args))
 
 
+def is_key(value: Any) -> bool:
+    """Whether it may be a dictionary's key; a nest of tuples may not, for to hash it can take for ever."""
+    return all(isinstance(part, PLAIN) for part in (value if isinstance(value, tuple) else (value,)))
+
+
 def as_dict(items: Any = ()) -> dict[Any, Any]:
     """A dictionary, also for its subclasses and for a list of pairs."""
     if isinstance(items, dict):
         return items
     pairs = [tuple(pair) for pair in items]
-    if any(len(pair) != 2 or not isinstance(pair[0], KEYS) for pair in pairs):
+    if any(len(pair) != 2 or not is_key(pair[0]) for pair in pairs):
         raise ValueError("a dictionary is made of something else than pairs of a plain key and a value")
     return dict(pairs)
 
@@ -65,6 +72,14 @@ def reconstructed(kind: Any, base: Any, state: Any) -> Any:
     if not isinstance(kind, Function):
         raise ValueError("copyreg._reconstructor is given something else than a class")
     return kind.call(state) if isinstance(state, dict | list | tuple) else kind.call()
+
+
+def as_bytes(data: Any = b"", encoding: Any = "latin1") -> bytes:
+    if isinstance(data, str):
+        return text_as_bytes(data, encoding)
+    if not isinstance(data, bytes | bytearray):  # of a number, bytearray makes as many zeros
+        raise ValueError(f"expected bytes, got {type(data).__name__}")
+    return bytes(data)
 
 
 def text_as_bytes(text: Any, encoding: Any = "latin1") -> bytes:
@@ -79,18 +94,13 @@ CONTAINERS: dict[str, Any] = {
     "builtins.list": Function(lambda items=(): list(items)),
     "builtins.set": Function(lambda items=(): list(items)),
     "builtins.frozenset": Function(lambda items=(): list(items)),
-    "builtins.bytearray": Function(lambda data=b"": text_as_bytes(data) if isinstance(data, str) else bytes_of(data)),
+    "builtins.bytes": Function(as_bytes),
+    "builtins.bytearray": Function(as_bytes),
     "collections.OrderedDict": Function(as_dict),
     "copyreg._reconstructor": Function(reconstructed),
     "_codecs.encode": Function(text_as_bytes),
 }
 MODULES_OF_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-def bytes_of(data: Any) -> bytes:
-    if not isinstance(data, bytes | bytearray):  # of a number, bytearray makes as many zeros
-        raise ValueError(f"expected bytes, got {type(data).__name__}")
-    return bytes(data)
 
 
 def unpickle(file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> Any:
@@ -108,20 +118,21 @@ def unpickle(file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[An
         ValueError: The pickle is damaged, too long, or refers to anything that is not known; it is named.
     """
     try:
-        return _Machine(known, persistent).run(file)
+        return _Machine(file, known, persistent).run()
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"the pickle is damaged ({type(error).__name__}: {str(error)[:100]})") from error
 
 
 class _Machine:
-    def __init__(self, known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
-        self.known, self.persistent = known, persistent
+    def __init__(self, file: IO[bytes], known: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
+        self.file, self.known, self.persistent = file, known, persistent
+        self.start, self.copied = file.tell(), 0
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: IO[bytes]) -> Any:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    def run(self) -> Any:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
             if count >= MAX_INSTRUCTIONS:
                 raise ValueError(f"the pickle has more than {MAX_INSTRUCTIONS} instructions")
             name = opcode.name
@@ -227,7 +238,7 @@ class _Machine:
         if type(target) is not dict:
             raise ValueError(f"the pickle sets items of {type(target).__name__}, expected a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, KEYS):
+            if not is_key(key):
                 raise ValueError(f"a dictionary's key is {type(key).__name__}, expected a string or a number")
             target[key] = value
 
@@ -250,6 +261,7 @@ class _Machine:
         args, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Function) or not isinstance(args, tuple):
             raise ValueError(f"the pickle calls {type(function).__name__}, which is no function")
+        self.charge(args)
         self.stack.append(function.call(*args))
 
     do_newobj = do_reduce
@@ -265,7 +277,15 @@ class _Machine:
             return
         if isinstance(target, Function) or not hasattr(target, "fill"):
             raise ValueError(f"the pickle sets the state of {type(target).__name__}, which has none")
+        self.charge(state if isinstance(state, tuple) else ())
         target.fill(state)
+
+    def charge(self, args: tuple[Any, ...]) -> None:
+        """Refuses to give the same large thing to functions again and again, each time to be copied."""
+        self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
+        factor, more = MAX_COPIED
+        if self.copied > factor * (self.file.tell() - self.start) + more:
+            raise ValueError("the pickle makes many times the data that it has")
 
     def do_persid(self, identity: Any) -> None:
         if self.persistent is None:

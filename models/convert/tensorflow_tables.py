@@ -16,6 +16,7 @@ from .widths import channel_base_of
 
 Networks = Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]]  # variables and arguments by NETWORKS
 NAME = "tensorflow"
+G_SKIPS, D_SKIPS = ("skip",), ("resnet", "skip", "orig")  # architectures of StyleGAN2
 
 
 def transposed(w: Tensor) -> Tensor:
@@ -141,8 +142,10 @@ def _stylegan2_g(model: Any, fused: Any) -> Table:
     modules["synthesis.b4"] = {"const": Entry("synthesis/4x4/Const/const", _without_batch)}
     for res in _resolutions(model.img_resolution):
         there, here = f"synthesis/{res}x{res}", f"synthesis.b{res}"
-        first = 2 * (res.bit_length() - 1) - 5  # number of the first layer's noise
-        modules |= _modulated(f"{here}.conv1", f"{there}/{'Conv' if res == 4 else 'Conv1'}", conv, first + (res > 4))
+        first = (
+            2 * (res.bit_length() - 1) - 5
+        )  # number of the noise of the layer that doubles the size, which 4x4 has not
+        modules |= _modulated(f"{here}.conv1", f"{there}/{'Conv' if res == 4 else 'Conv1'}", conv, first + 1)
         modules |= _modulated(f"{here}.torgb", f"{there}/ToRGB", conv)
         if res > 4:
             modules |= _modulated(f"{here}.conv0", f"{there}/Conv0_up", turned, first)
@@ -257,8 +260,9 @@ def _stylegan_options(what: str, G: Any, G_arguments: Any, D: Any, D_arguments: 
 def _stylegan2_options(what: str, G: Any, G_arguments: Any, D: Any, D_arguments: Any) -> StyleGAN2Options:
     if "mapping/LabelConcat/weight" in G or (D and len(D["Output/bias"]) > 1 and "LabelEmbed/weight" not in D):
         raise ValueError(f"{what} takes labels as the first StyleGAN does, which StyleGAN2 here cannot")
-    if "synthesis/8x8/Skip/weight" in G:
-        raise ValueError(f"{what}: G has the architecture 'resnet', expected 'skip'")
+    for name, given, default, expected in (("G", G_arguments, "skip", G_SKIPS), ("D", D_arguments, "resnet", D_SKIPS)):
+        if given.get("architecture", default) not in expected:
+            raise ValueError(f"{what}: {name}'s architecture must be one of {expected}, got {given['architecture']!r}")
     of_g = {res: f"synthesis/{_conv(res, 'Conv1')}" for res in _resolutions(1 << 15)}
     of_d = {res: _conv(res, "Conv0") for res in _resolutions(1 << 15)}
     widths = {res: len(G[key]) for res, key in of_g.items() if key in G}
@@ -267,7 +271,6 @@ def _stylegan2_options(what: str, G: Any, G_arguments: Any, D: Any, D_arguments:
     last = max(widths)
     embed = G.get("mapping/LabelEmbed/weight", D.get("LabelEmbed/weight"))  # [c_dim, features]
     from_embed = G["mapping/LabelEmbed/weight"].shape[1] if "mapping/LabelEmbed/weight" in G else 0
-    is_skip, is_resnet = "4x4/FromRGB/weight" in D and last > 4, f"{last}x{last}/Skip/weight" in D
     arguments = {**D_arguments, **G_arguments}
     num_fp16_res = int(arguments.get("num_fp16_res", 0))
     return StyleGAN2Options(
@@ -283,7 +286,7 @@ def _stylegan2_options(what: str, G: Any, G_arguments: Any, D: Any, D_arguments:
         num_fp16_res=num_fp16_res,
         conv_clamp=arguments.get("conv_clamp"),
         precision="fp16" if num_fp16_res else "fp32",
-        d_architecture="skip" if is_skip else "resnet" if is_resnet or not D else "orig",
+        d_architecture=D_arguments.get("architecture", "resnet"),
         channels_last=False,
     )
 

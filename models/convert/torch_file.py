@@ -49,9 +49,10 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if numel else 0
     if max(numel - 1, last) >= max(len(storage.numbers), 1):
         raise ValueError(f"a tensor of shape {list(size)} is larger than its storage of {len(storage.numbers)} numbers")
-    if numel == 0:
-        return storage.numbers[:0].reshape([0 if n == 0 else 1 for n in size])
-    return storage.numbers.as_strided(size, stride, offset)
+    try:
+        return storage.numbers.as_strided(size, stride, offset) if numel else storage.numbers[:0].reshape(size)
+    except RuntimeError as error:  # the shape of no elements has an absurd dimension
+        raise ValueError(f"a tensor of shape {list(size)} is damaged") from error
 
 
 def rebuild_parameter(data: Any, *_: Any) -> Tensor:
@@ -139,6 +140,8 @@ def read_zip(file: IO[bytes], size: int, known: Mapping[str, Any]) -> Any:
         entries = {entry.filename: entry for entry in archive.infolist()}
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
         raise ValueError(f"the file is truncated or damaged ({error})") from error
+    if any(name.endswith("/constants.pkl") for name in entries):
+        raise ValueError("this is a TorchScript program, not a checkpoint")
     packed = [name for name, entry in entries.items() if entry.compress_type != zipfile.ZIP_STORED]
     if packed or sum(entry.file_size for entry in entries.values()) > size:
         raise ValueError("this is no file of torch.save: its content is compressed")
@@ -146,8 +149,6 @@ def read_zip(file: IO[bytes], size: int, known: Mapping[str, Any]) -> Any:
     if len(roots) != 1:
         raise ValueError("this zip file is no file of torch.save: it has no data.pkl")
     root = roots[0]
-    if f"{root}constants.pkl" in entries:
-        raise ValueError("this is a TorchScript program, not a checkpoint")
 
     def part(name: str) -> bytes:
         try:
