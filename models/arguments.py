@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 
 def device_of(name: str | None) -> torch.device:
+    """The device of --device; without it the GPU, if there is one."""
     import torch
 
     device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -19,6 +20,7 @@ def device_of(name: str | None) -> torch.device:
 
 
 def boolean(text: str) -> bool:
+    """0 or 1, in any of the ways that people write them."""
     values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"expected 0 or 1, got {text}")
@@ -26,6 +28,7 @@ def boolean(text: str) -> bool:
 
 
 def seed_list(text: str) -> list[int]:
+    """Numbers and ranges, e.g. 0,1,4-7."""
     try:
         ranges = [[int(n) for n in part.split("-")] for part in text.split(",")]
         seeds = [seed for first, *last in ranges for seed in range(first, (last or [first])[0] + 1)]

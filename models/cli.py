@@ -7,17 +7,24 @@ import os
 import sys
 
 from . import convert_command, sample, train
+from .config import FAMILIES
 
 EXAMPLES = """examples:
   gankern train                                        ten digits, from scratch, in about three minutes
+  gankern train --cfg progan-digits                    the same digits, growing from 4x4 to 32x32
   gankern train --data photos:64 --kimg 100            crops of photographs, 64x64
   gankern train --data faces.zip --cfg paper256        your images: a folder or zip, square, one size
+  gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
   gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
   gankern doctor                                       what is installed, what works, and why not the rest
 """
+
+CONFIGURATIONS = "configurations (--cfg):\n" + "\n".join(
+    f"  {family:10} {', '.join(entry.presets)}" for family, entry in FAMILIES.items()
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,convert,doctor}")
 
     train_parser = commands.add_parser(
-        "train", help="train a model; with no options, the digits", epilog=EXAMPLES, formatter_class=formatter
+        "train",
+        help="train a model; with no options, the digits",
+        epilog=f"{CONFIGURATIONS}\n\n{EXAMPLES}",
+        formatter_class=formatter,
     )
     train.add_options(train_parser)
     sample.add_options(commands.add_parser("sample", help="make images with a trained model"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .presets import progan, stylegan, stylegan2
+from .presets import biggan, progan, sagan, stylegan, stylegan2
 from .training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ FAMILIES = {
     "stylegan2": Family(stylegan2.StyleGAN2Options, stylegan2.PRESETS, stylegan2.resolve, stylegan2.build),
     "progan": Family(progan.ProGANOptions, progan.PRESETS, progan.resolve, progan.build),
     "stylegan": Family(stylegan.StyleGANOptions, stylegan.PRESETS, stylegan.resolve, stylegan.build),
+    "biggan": Family(biggan.BigGANOptions, biggan.PRESETS, biggan.resolve, biggan.build),
+    "sagan": Family(sagan.SAGANOptions, sagan.PRESETS, sagan.resolve, sagan.build),
 }
 
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def add_options(sample: argparse.ArgumentParser) -> None:
+    """Adds the command's options to its parser."""
     sample.set_defaults(run=run)
     add = sample.add_argument
     add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
     add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
-    add("--trunc", type=float, default=1.0, help="truncation psi: 1 for full variety, 0.7 for safer images [1]")
+    add("--trunc", type=float, default=1.0, help="truncation: 1 for full variety, 0.7 for safer images [1]")
     add("--class", type=int, dest="class_idx", metavar="K", help="class to show [every class, for each seed]")
     add("--outdir", type=Path, default=Path("samples"), help="folder for the images [samples]")
     add("--device", help="cpu, cuda, ... [cuda if there is one]")
@@ -41,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:
-        z = torch.randn(1, model.z_dim, generator=torch.Generator().manual_seed(seed)).to(device)
+        z = latent(G_ema, seed, args.trunc).to(device)
         c = torch.eye(model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
         with torch.no_grad():
-            img = generate(G_ema, z.repeat(len(c), 1), c, args.trunc)  # [classes, C, h, w]
+            psi = args.trunc if hasattr(G_ema, "mapping") else 1.0
+            img = generate(G_ema, z.repeat(len(c), 1), c, psi)  # [classes, C, h, w]
         for k, one in enumerate(img):
             suffix = f"-class{classes[k]}" if classes else ""
             write_png(args.outdir / f"seed{seed:04d}{suffix}.png", tile(one[None], 1))
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def load_generator(path: Path, device: torch.device) -> tuple[ModelOptions, Generator]:
     """The averaged generator of a checkpoint, or where there is none the plain one, and its options."""
     from . import convert
+    from .training.standing import with_standing_statistics
 
     checkpoint = convert.load(path)
     G = checkpoint.G_ema or checkpoint.G
@@ -65,7 +68,10 @@ def load_generator(path: Path, device: torch.device) -> tuple[ModelOptions, Gene
         raise ValueError(f"{path} has no generator, only {', '.join(checkpoint.networks())}")
     if checkpoint.model.precision == "fp16" and device.type == "cpu":
         G = _in_fp32(checkpoint, G)
-    return checkpoint.model, G.to(device).eval()
+    G = G.to(device).eval()
+    if checkpoint.training is not None:
+        G = with_standing_statistics(G, checkpoint.training.standing_batches, checkpoint.training.batch)
+    return checkpoint.model, G
 
 
 def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
@@ -78,6 +84,22 @@ def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
     if hasattr(G, "grow"):
         slow.grow(G.resolution, G.fading)
     return slow
+
+
+def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:
+    """z [1, z_dim]; where there are no styles to truncate it is itself truncated, to 2 * truncation, if that is not 1.
+
+    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1; with
+        the standard deviation and the threshold of the generators published with it.
+    """
+    import torch
+
+    from .training.latents import truncated_latents
+
+    generator = torch.Generator().manual_seed(seed)
+    if truncation == 1 or hasattr(G, "mapping"):
+        return torch.randn(1, G.z_dim, generator=generator)
+    return truncated_latents(1, G.z_dim, 2 * truncation, truncation, generator)
 
 
 def _classes(class_idx: int | None, c_dim: int) -> list[int]:

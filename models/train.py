@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import gankern
 
 from .arguments import boolean, device_of
-from .config import preset_names
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +35,13 @@ FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
+    """Adds the command's options to its parser."""
     train.set_defaults(run=run)
     flag: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "0|1"}
     add = train.add_argument
     add("--outdir", type=Path, default=Path("runs"), help="folder of the runs; each makes its own below it [runs]")
     add("--data", help="digits[:8|16|32], photos[:16..256], or a folder or zip of square images [digits]")
-    add("--cfg", help=f"one of {', '.join(preset_names())} [digits for digits, else auto]")
+    add("--cfg", help="a configuration, of those named below [digits for digits, else auto]")
     add("--cond", **flag, help="learn the labels (of dataset.json, for files) [from cfg]")
     add("--mirror", **flag, help="add the images' mirror images [0]")
     add("--batch", type=int, help="images per step [from cfg]")
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from .training.checkpoint import load_snapshot
     from .training.loop import stop_on_signal, train
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
+    from .training.standing import with_standing_statistics
     from .training.state import new_state
 
     device = device_of(args.device)
@@ -96,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
-    _finish(run_dir, config, data, state.G_ema, rate, state.cur_nimg)
+    G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
+    _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
     return 0
 
 
@@ -133,7 +135,8 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
             differ.append(f"  --{option}: the run has {has}, got {got}")
     for option, field in FIXED_TRAINING.items():
         if _with_options(config.training, args, {option: field}) != config.training:
-            has, got = getattr(config.training, field), getattr(args, option)
+            by_resolution = getattr(config.training.growth, field, None)
+            has, got = by_resolution or getattr(config.training, field), getattr(args, option)
             differ.append(f"  --{option.replace('_', '-')}: the run has {has}, got {got}")
     for found, field in FIXED_DATA.items():
         has, got = attrgetter(field)(config), getattr(data, found)
@@ -171,7 +174,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     import json
 
     from .training.checkpoint import latest_snapshot
-    from .training.pictures import FAKES
+    from .training.pictures import sample_grids
     from .training.report import write_report
 
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
@@ -189,7 +192,7 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         measured = {"images_per_sec": rate, "kimg": cur_nimg / 1000, **found._asdict()}
         (run_dir / "metric-fd_digits.json").write_text(json.dumps(measured) + "\n")
     report = write_report(run_dir, results)
-    results |= {"samples": max(run_dir.glob(FAKES)), "over time": run_dir / "timeline.png"}
+    results |= {"samples": sample_grids(run_dir)[-1], "over time": run_dir / "timeline.png"}
     results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}
     results["run folder"] = run_dir
     for name, value in results.items():

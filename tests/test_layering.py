@@ -54,6 +54,7 @@ LONGEST = 400
 LONGER = {
     "models/stylegan.py": "one paper, one file",
     "models/stylegan2.py": "one paper, one file",
+    "tests/models/test_biggan.py": "mirrors models/biggan.py, and models/resnet.py below it",
     "tests/models/test_progan.py": "mirrors models/progan.py",
     "tests/models/test_stylegan.py": "mirrors models/stylegan.py",
     "tests/models/test_stylegan2.py": "mirrors models/stylegan2.py",

@@ -1,19 +1,26 @@
 """Modules: they own the parameters and call the ops."""
 
 from gankern.nn.adain import AdaIN
-from gankern.nn.conditional_batch_norm import ConditionalBatchNorm2d
-from gankern.nn.conv import EqualizedConv2d
+from gankern.nn.conditional_batch_norm import (
+    BatchNorm2d,
+    ConditionalBatchNorm2d,
+    standing_statistics,
+    synchronise_batch_norm,
+)
+from gankern.nn.conv import Conv2d, EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
 from gankern.nn.minibatch_stddev import MinibatchStddev
 from gankern.nn.modulated_conv import ModulatedConv2d, StyledConv
 from gankern.nn.noise_injection import NoiseInjection
 from gankern.nn.pixel_norm import PixelNorm
 from gankern.nn.self_attention2d import SelfAttention2d
-from gankern.nn.spectral_norm import SpectralNorm
+from gankern.nn.spectral_norm import SpectralNorm, attach_spectral_norm, shared_spectral_norm
 
 __all__ = [
     "AdaIN",
+    "BatchNorm2d",
     "ConditionalBatchNorm2d",
+    "Conv2d",
     "EqualizedConv2d",
     "EqualizedLinear",
     "MinibatchStddev",
@@ -23,4 +30,8 @@ __all__ = [
     "SelfAttention2d",
     "SpectralNorm",
     "StyledConv",
+    "attach_spectral_norm",
+    "shared_spectral_norm",
+    "standing_statistics",
+    "synchronise_batch_norm",
 ]

@@ -1,4 +1,4 @@
-"""EqualizedConv2d."""
+"""EqualizedConv2d, and Conv2d with gankern's routines."""
 
 from __future__ import annotations
 
@@ -94,3 +94,25 @@ class EqualizedConv2d(torch.nn.Module):
         o, i, k, _ = self.weight.shape
         resampling = f"up={self.up}, down={self.down}"
         return f"in_channels={i}, out_channels={o}, kernel_size={k}, {resampling}, activation={self.activation}"
+
+
+class Conv2d(torch.nn.Conv2d):
+    """`torch.nn.Conv2d` by `gankern.conv2d`, in the dtype of its input, with an activation: y = act(conv(x) + bias).
+
+    Args:
+        args, kwargs: As in `torch.nn.Conv2d`, padded with zeros.
+        act: Of `gankern.bias_act`, with gain 1.
+    """
+
+    def __init__(self, *args: Any, act: str = "linear", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, I, H, W] -> [N, O, ...]."""
+        sizes: Any = (self.stride, self.padding, self.dilation, self.groups)
+        gain = None if self.act == "linear" else 1
+        return conv2d(x, self.weight, self.bias, *sizes, act=self.act, gain=gain)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, act={self.act}"

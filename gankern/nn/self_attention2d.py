@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from gankern.checks import bad_value
 from gankern.ops.attention import self_attention2d
 
 
@@ -19,12 +20,17 @@ class SelfAttention2d(torch.nn.Module):
         channels: Channels C of x, at least 8.
         conv: What makes the convolutions, called as torch.nn.Conv2d; one with spectral norm in SAGAN and BigGAN.
 
+    Raises:
+        ValueError: there are fewer channels.
+
     Source: Zhang et al., "Self-Attention Generative Adversarial Networks", 2019, section 3; pooled as in Brock et al.,
         "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019.
     """
 
     def __init__(self, channels: int, conv: Callable[..., torch.nn.Module] = torch.nn.Conv2d) -> None:
         super().__init__()
+        if channels < 8:
+            raise bad_value("nn.SelfAttention2d", "channels", "be at least 8", channels)
         self.theta = conv(channels, channels // 8, kernel_size=1, bias=False)
         self.phi = conv(channels, channels // 8, kernel_size=1, bias=False)
         self.g = conv(channels, channels // 2, kernel_size=1, bias=False)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .biggan_pytorch import BIGGAN_PYTORCH
 from .checkpoint import NETWORKS, Checkpoint, Format
+from .gan_zoo import GAN_ZOO
 from .gankern_format import GANKERN
+from .huggingface import HUGGINGFACE
+from .rosinality import ROSINALITY
+from .studiogan import STUDIOGAN
+from .style_based_gan import STYLE_BASED_GAN
 from .stylegan2_ada import STYLEGAN2_ADA
 from .tensorflow import TENSORFLOW
 
 FORMATS: list[Format] = [  # the first that recognises a file reads it
     GANKERN,
     STYLEGAN2_ADA,
+    ROSINALITY,
+    GAN_ZOO,
+    BIGGAN_PYTORCH,
+    STUDIOGAN,
+    HUGGINGFACE,
+    STYLE_BASED_GAN,
     TENSORFLOW,
 ]
 

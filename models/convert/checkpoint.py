@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import FAMILIES, ModelOptions
+from ..training.options import TrainingOptions
 
 NETWORKS = ("G", "D", "G_ema")
 NAMED = 5  # how many keys an error names
@@ -27,6 +28,7 @@ class Checkpoint:
         G, D, G_ema: The networks, or None where the file has none.
         preset: The published configuration whose networks these are, or None.
         notes: What a user should know: what was inferred, assumed or left out.
+        training: The options that a snapshot of this package's was trained with, or None.
     """
 
     family: str
@@ -37,6 +39,7 @@ class Checkpoint:
     G_ema: nn.Module | None = None
     preset: str | None = None
     notes: list[str] = field(default_factory=list)
+    training: TrainingOptions | None = None
 
     def networks(self) -> dict[str, nn.Module]:
         """Those that there are, by name."""
@@ -173,8 +176,8 @@ def _collect(
         entry = entries[key]
         if entry is None:
             continue
-        value = entry.read(theirs[entry.key])
-        if value.shape != ours.shape:
+        value = _read(entry, theirs[entry.key])
+        if value is None or value.shape != ours.shape:
             got, expected = list(theirs[entry.key].shape), list(ours.shape)
             raise ValueError(f"{what}: {entry.key} must give shape {expected}, got {got}")
         state[key] = value
@@ -182,6 +185,14 @@ def _collect(
     if sum(value.nbytes for value in state.values()) > 2 * sum(held.values()):
         raise ValueError(f"{what} claims many times the numbers that the file holds")
     return state
+
+
+def _read(entry: Entry, value: Tensor) -> Tensor | None:
+    """The tensor in our layout, or None where its shape does not allow that."""
+    try:
+        return entry.read(value)
+    except (RuntimeError, IndexError, TypeError):
+        return None
 
 
 def _entry(table: Table, key: str) -> Entry | None:

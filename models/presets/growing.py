@@ -8,10 +8,11 @@ from ..training.options import Growth
 from ..training.schedule import fade_start
 
 
-def doubling_from_4(values: Sequence[int], last_resolution: int) -> dict[int, int]:
-    """Values at 4, 8, 16, ... as a table by resolution; the last of them holds for the resolutions above, too."""
+def by_resolution(values: Sequence[int], first_resolution: int, last_resolution: int) -> dict[int, int]:
+    """Values at 4, 8, 16, ... as a table of a run's resolutions; the last of them holds for those above, too."""
     resolutions = [2**k for k in range(2, last_resolution.bit_length())]
-    return {resolution: values[min(k, len(values) - 1)] for k, resolution in enumerate(resolutions)}
+    table = {resolution: values[min(k, len(values) - 1)] for k, resolution in enumerate(resolutions)}
+    return {resolution: value for resolution, value in table.items() if resolution >= first_resolution}
 
 
 def up_to(table: dict[int, float], last_resolution: int) -> dict[int, float]:

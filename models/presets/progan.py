@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..training.options import Growth, TrainingOptions
-from .growing import doubling_from_4, up_to, whole_kimg
+from .growing import by_resolution, up_to, whole_kimg
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +34,9 @@ class ProGANOptions:
     num_fp16_res: int
     precision: str
     channels_last: bool
+    unit_bias: bool = False
+    mbstd_grouping: str = "strided"
+    mbstd_unbiased: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ PRESETS = {
                               lr={256: 0.0015, 512: 0.002, 1024: 0.003}),
     "progan-v2-8gpus": Preset(    8, 12000,  600, 600,    4, (512, 256, 128, 64, 32),
                               lr={128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003}),
-    "progan-digits":   Preset(    1,   100,    8,   8,    4, ( 32,),
-                              base_lr=0.002, dims=64, fmap_base=256, fmap_max=128, ema_beta=0.998, tick=1.0,
+    "progan-digits":   Preset(    1,    60,    6,   4,    4, ( 16,),
+                              base_lr=0.003, dims=64, fmap_base=256, fmap_max=128, ema_beta=0.99, tick=1.0,
                               image_snap=4, snap=20, channels_last=True, cond=True),
 }
 # fmt: on
@@ -93,7 +96,7 @@ def resolve(
     Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
         appendix A.
     """
-    batch = doubling_from_4(p.batch, resolution)
+    batch = by_resolution(p.batch, 4, resolution)
     batch_gpu = {r: n for r, n in BATCH_GPU[precision].items() if n < batch.get(r, 0)}
     growth = Growth(4, resolution, p.train, p.fade, batch, batch_gpu, up_to(p.lr, resolution))
     model = ProGANOptions(
@@ -150,6 +153,11 @@ def build(options: ProGANOptions) -> tuple[nn.Module, nn.Module]:
         "lowp_dtype": torch.bfloat16 if options.precision == "bf16" else torch.float16,
         "channels_last": options.channels_last,
     }
-    G = Generator(z_dim=options.z_dim, **shared)
-    D = Discriminator(fused_scale=options.fused_scale, mbstd_group_size=options.mbstd_group_size, **shared)
+    mbstd: dict[str, Any] = {
+        "mbstd_group_size": options.mbstd_group_size,
+        "mbstd_grouping": options.mbstd_grouping,
+        "mbstd_unbiased": options.mbstd_unbiased,
+    }
+    G = Generator(z_dim=options.z_dim, unit_bias=options.unit_bias, **shared)
+    D = Discriminator(fused_scale=options.fused_scale, **mbstd, **shared)
     return G, D

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..training.options import Growth, TrainingOptions
-from .growing import doubling_from_4, up_to, whole_kimg
+from .growing import by_resolution, up_to, whole_kimg
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,10 +26,12 @@ class StyleGANOptions:
     map_depth: int
     channel_base: int
     channel_max: int
-    mbstd_group_size: int
+    mbstd_group_size: int | None
     num_fp16_res: int
     precision: str
     channels_last: bool
+    variant: str = "stylegan"
+    d_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ PRESETS = {
     "stylegan-2gpus":  Preset(    2, 25000,  600, 600, (256, 256, 128, 64, 32, 16,  8)),
     "stylegan-4gpus":  Preset(    4, 25000,  600, 600, (512, 256, 128, 64, 32, 16)),
     "stylegan-8gpus":  Preset(    8, 25000,  600, 600, (512, 256, 128, 64, 32)),
-    "stylegan-digits": Preset(    1,    80,    8,   8, ( 32,), lr={},
+    "stylegan-digits": Preset(    1,    80,    8,   6, ( 32,), lr={},
                               base_lr=0.002, gamma=1.0, ema=2.0, mixing=0.0, map_depth=4, dims=64, channel_base=512,
-                              channel_max=128, tick=1.0, image_snap=4, snap=20, channels_last=True, cond=True),
+                              channel_max=128, num_fp16_res=3, precision="bf16", tick=1.0, image_snap=4, snap=20,
+                              channels_last=True, cond=True),
 }
 # fmt: on
 
@@ -85,8 +88,9 @@ def resolve(
 
     Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019, appendix C.
     """
-    batch = doubling_from_4(p.batch, resolution)
-    growth = Growth(min(8, resolution), resolution, p.train, p.fade, batch, lr=up_to(p.lr, resolution))
+    first = min(8, resolution)
+    batch = by_resolution(p.batch, first, resolution)
+    growth = Growth(first, resolution, p.train, p.fade, batch, lr=up_to(p.lr, resolution))
     model = StyleGANOptions(
         img_resolution=resolution,
         img_channels=channels,
@@ -138,6 +142,7 @@ def build(options: StyleGANOptions) -> tuple[nn.Module, nn.Module]:
         "channels_last": options.channels_last,
     }
     mapping = {"num_layers": options.map_depth}
-    G = Generator(z_dim=options.z_dim, w_dim=options.w_dim, mapping_kwargs=mapping, **shared)
-    D = Discriminator(mbstd_group_size=options.mbstd_group_size, **shared)
+    own: dict[str, Any] = {"z_dim": options.z_dim, "w_dim": options.w_dim, "variant": options.variant}
+    G = Generator(mapping_kwargs=mapping, **own, **shared)
+    D = Discriminator(mbstd_group_size=options.mbstd_group_size, wide=options.d_wide, **shared)
     return G, D

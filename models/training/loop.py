@@ -1,7 +1,6 @@
 """The training loop: steps, and what happens at the end of each tick and snapshot."""
 
 import contextlib
-import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from .pictures import grid_columns, grid_inputs, write_reals, write_samples, wri
 from .progress import Progress
 from .run_folder import append_stats
 from .schedule import Stage, lod, stage
+from .standing import with_standing_statistics
 from .state import TrainingState
 
 SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty", "GP": "Loss/gp_penalty"}  # while training
@@ -109,15 +109,21 @@ def train_step(
         if part == "ema":
             beta = average_beta(options, now, state.cur_nimg)
             gankern.ema_update(state.G_ema, state.G, beta, buffers=options.ema_buffers)
-            continue
-        steps = options.d_steps if part == "D" else 1
-        for k, phase in itertools.product(range(steps), [phase for phase in phases if phase.part == part]):
-            if (now.iteration * steps + k) % phase.interval == 0:
-                z = torch.randn(now.batch, state.G.z_dim, device=state.device)
-                c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
-                batch = Batch(real_img[k], real_c[k], z, _move(c, state.device))
-                run_phase(phase, state, options, batch, now.batch_gpu)
+        for step, phase in due_phases(phases, part, options, now):
+            z = torch.randn(now.batch, state.G.z_dim, device=state.device)
+            c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
+            batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
+            run_phase(phase, state, options, batch, now.batch_gpu)
     state.cur_nimg += len(images)
+
+
+def due_phases(phases: list[Phase], part: str, options: TrainingOptions, now: Stage) -> Iterator[tuple[int, Phase]]:
+    """The phases of G or D in this iteration, each with the number of the step within the iteration, from 0."""
+    steps = options.d_steps if part == "D" else 1
+    for step in range(steps):
+        for phase in phases:
+            if phase.part == part and (now.iteration * steps + step) % phase.interval == 0:
+                yield step, phase
 
 
 def end_tick(
@@ -160,7 +166,8 @@ def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: T
     z, c = grid_inputs(data, state.G.z_dim, options.seed)
     size = f"-{state.grown[0]}x{state.grown[0]}" if state.grown else ""
     path = run_dir / f"fakes{state.cur_nimg // 1000:06d}{size}.png"
-    write_samples(path, state.G_ema, z, c, grid_columns(data))
+    G_ema = with_standing_statistics(state.G_ema, options.standing_batches, options.batch)
+    write_samples(path, G_ema, z, c, grid_columns(data))
     write_timeline(run_dir)
 
 

@@ -89,6 +89,10 @@ class TrainingOptions:
     ema_start: int = 0  # iterations for which the average is only copied
     ema_buffers: str = "copy"  # or "lerp", which averages G's buffers as well
     growth: Growth | None = None  # progressive growing
+    d_joint: bool = False  # whether D sees generated and real images in one batch
+    ortho_strength: float = 0.0  # weight of orthogonal regularisation, in every step
+    sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
+    standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
 
     def __post_init__(self) -> None:
         positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
@@ -100,7 +104,7 @@ class TrainingOptions:
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
         weights = ("r1_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "style_mixing_prob")
-        for name in (*weights, "r1_interval", "pl_interval", "ema_start", "seed"):
+        for name in (*weights, "r1_interval", "pl_interval", "ema_start", "seed", "ortho_strength", "standing_batches"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
         if self.loss not in LOSSES:

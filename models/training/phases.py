@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gankern import path_length_penalty, r1_penalty, sanitize_gradients, wgan_gp_penalty
+from gankern.nn import shared_spectral_norm
 
 from .losses import LOSSES
 from .options import TrainingOptions
-from .regularisers import mix_styles
+from .regularisers import add_orthogonal_gradients, mix_styles
 from .schedule import doublings
 from .state import Generator, TrainingState
 
@@ -55,7 +56,11 @@ def make_phases(state: TrainingState, options: TrainingOptions) -> list[Phase]:
     _check_networks(state, options)
     G = (state.G, state.G_opt, state.G_gradients)
     D = (state.D, state.D_opt, state.D_gradients)
-    phases = {"G": [Phase("Gmain", g_main, *G, interval=1)], "D": [Phase("Dmain", d_main, *D, interval=1)], "ema": []}
+    phases = {
+        "G": [Phase("Gmain", g_main, *G, interval=1)],
+        "D": [Phase("Dmain", d_joint if options.d_joint else d_main, *D, interval=1)],
+        "ema": [],
+    }
     if options.pl_interval > 1 and options.pl_weight:
         phases["G"].append(Phase("Greg", g_path_length, *G, interval=options.pl_interval))
     if options.r1_interval > 1 and options.r1_gamma:
@@ -74,15 +79,22 @@ def run_phase(
         options: The run's options.
         batch: Inputs.
         batch_gpu: Images that go through the networks at once; None for all. The gradient is that of the whole batch,
-            except for what images of one batch share: minibatch statistics, the place where styles are mixed.
+            except for what images of one batch share: minibatch statistics, batch normalisation's too, the place where
+            styles are mixed, and, without `sn_once`, the vectors of a spectral norm, which every pass renews.
     """
     for net in (state.G, state.D):
         net.requires_grad_(net is phase.net)
     phase.gradients.zero_()
     n = len(batch.z)
-    for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
-        for loss in phase.losses(state, options, Batch(*part)):
-            (loss * (phase.interval * len(part[0]) / n)).backward()
+    with shared_spectral_norm(*([state.G, state.D] if options.sn_once else [])):
+        for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
+            for loss in phase.losses(state, options, Batch(*part)):
+                (loss * (phase.interval * len(part[0]) / n)).backward()
+    if options.ortho_strength:
+        shared = getattr(phase.net, "shared", None)  # the embedding of the classes in G, which is left alone
+        left_alone = set() if shared is None else set(shared.parameters())
+        weights = (p for p in phase.net.parameters() if p not in left_alone)
+        add_orthogonal_gradients(weights, options.ortho_strength)
     sanitize_gradients(phase.gradients)
     phase.opt.step()
 
@@ -150,14 +162,11 @@ def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iter
     fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
     fake_scores, class_loss = score(state, options, fake_img, batch.c)
     fake_loss = adversarial.d_fake(fake_scores).mean()
-    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
     yield fake_loss + class_loss
 
     real_scores, class_loss, r1 = score_reals(state, options, batch)
     real_loss = adversarial.d_real(real_scores).mean()
-    state.stats.add("Dmain", "Loss/scores/real", real_scores)
-    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
-    state.stats.add("Dmain", "Loss/D/loss", fake_loss.detach() + real_loss)
+    add_d_stats(state, fake_scores, real_scores, fake_loss.detach() + real_loss)
     if isinstance(class_loss, Tensor):
         state.stats.add("Dmain", "Loss/D/class", class_loss)
     if options.drift_weight:
@@ -168,6 +177,24 @@ def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iter
         penalty = wgan_gp_penalty(state.D, batch.real_img, fake_img, batch.real_c, target=options.gp_target)
         state.stats.add("Dmain", "Loss/gp_penalty", penalty)
         yield penalty.mean() * (options.gp_weight / options.gp_target**2)
+
+
+def d_joint(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """The adversarial losses from one pass of the discriminator, over generated and real images in one batch."""
+    adversarial = LOSSES[options.loss]
+    fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
+    scores = state.D(torch.cat([fake_img, batch.real_img]), torch.cat([batch.c, batch.real_c]))  # [2N, 1]
+    fake_scores, real_scores = scores.chunk(2)
+    loss = adversarial.d_fake(fake_scores).mean() + adversarial.d_real(real_scores).mean()
+    add_d_stats(state, fake_scores, real_scores, loss)
+    yield loss
+
+
+def add_d_stats(state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor) -> None:
+    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
+    state.stats.add("Dmain", "Loss/scores/real", real_scores)
+    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
+    state.stats.add("Dmain", "Loss/D/loss", loss)
 
 
 def score_reals(
@@ -201,5 +228,9 @@ def _check_networks(state: TrainingState, options: TrainingOptions) -> None:
             if getattr(options, name):
                 expected = "be 0 for a generator without a mapping network"
                 raise ValueError(f"training options: {name} must {expected}, got {getattr(options, name)}")
-    if options.growth is not None and not hasattr(state.G, "grow"):
-        raise ValueError(f"training options: growth needs networks that can grow, got {type(state.G).__name__}")
+    if options.d_joint:
+        for name in ("gp_weight", "drift_weight", "class_weight"):
+            if getattr(options, name):
+                raise ValueError(f"training options: {name} must be 0 with d_joint, got {getattr(options, name)}")
+        if options.r1_interval == 1 and options.r1_gamma:
+            raise ValueError("training options: r1_interval must not be 1 with d_joint, got 1")

@@ -1,5 +1,6 @@
 """The pictures of a run: the sample grid, with one column per class, and the timeline of its first row."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from .images import ImageData, to_float, to_uint8
 from .png import read_png, write_png
 from .state import Generator
 
-FAKES = "fakes*.png"
 MAX_COLUMNS = 10
 ROWS = 8
 TIMELINE_ROWS = 12
@@ -91,9 +91,16 @@ def write_reals(path: Path, data: ImageData) -> None:
     write_png(path, tile(present(images), columns))
 
 
+def sample_grids(run_dir: Path) -> list[Path]:
+    """The run's sample grids, earliest first."""
+    return sorted(
+        run_dir.glob("fakes*.png"), key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)]
+    )
+
+
 def write_timeline(run_dir: Path) -> Path | None:
     """Stacks the first row of the run's sample grids, earliest first, into timeline.png: one row per moment."""
-    grids = sorted(run_dir.glob(FAKES))
+    grids = sample_grids(run_dir)
     if not grids:
         return None
     chosen = np.unique(np.linspace(0, len(grids) - 1, TIMELINE_ROWS).round().astype(int))

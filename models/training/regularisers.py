@@ -1,4 +1,6 @@
-"""Style mixing: tensors in, tensors out, no host synchronisation. The penalties are gankern's own."""
+"""Style mixing and orthogonal regularisation, without host synchronisation. The penalties are gankern's own."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -26,3 +28,25 @@ def mix_styles(ws: Tensor, other: Tensor, probability: float, num_ws: int | None
     cutoff = torch.where(torch.rand([], device=ws.device) < probability, cutoff, ws.shape[1])  # []
     own = torch.arange(ws.shape[1], device=ws.device) < cutoff  # [num_ws]
     return torch.where(own[:, None], ws, other)  # [N, num_ws, w_dim]
+
+
+@torch.no_grad()
+def add_orthogonal_gradients(weights: Iterable[Tensor], strength: float) -> None:
+    """Adds strength * 2 ((W W^T) o (1 - I)) W to the gradient of every weight W [O, ...], I the identity.
+
+    It is the gradient of strength / 2 * |(W W^T) o (1 - I)|^2: rows are drawn towards right angles, and their lengths
+    are left alone. Computed directly, it needs no graph; what has fewer than two dimensions is passed over.
+
+    Args:
+        weights: Parameters with a `.grad`, which is changed in place.
+        strength: Twice the paper's beta, which is 1e-4; BigGAN-PyTorch's option.
+
+    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1,
+        equation 3, with the factor of the first author's PyTorch code.
+    """
+    for weight in weights:
+        if weight.ndim < 2 or weight.grad is None:
+            continue
+        w = weight.flatten(1)  # [O, K]
+        products = (w @ w.t()).fill_diagonal_(0)  # [O, O]
+        weight.grad.add_((products @ w).view_as(weight), alpha=2 * strength)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .pictures import FAKES
+from .pictures import sample_grids
 from .plots import HEIGHT, WIDTH, Series, line_chart
 from .run_folder import OPTIONS, read_stats
 
@@ -57,7 +57,7 @@ def write_report(run_dir: Path, results: dict[str, Any]) -> Path:
         results: Names and values of the table at the top.
     """
     curves = write_curves(run_dir).read_text()
-    grids = sorted(run_dir.glob(FAKES))
+    grids = sample_grids(run_dir)
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in results.items())
     config = json.dumps(json.loads((run_dir / OPTIONS).read_text()), indent=2)
     parts = [

@@ -94,8 +94,13 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         D: Discriminator.
         options: The run's options; seeds the random numbers.
         device: Where to train.
+
+    Raises:
+        ValueError: The options ask for growth, and the networks cannot grow.
     """
     for net in (G, D):
+        if options.growth is not None and not hasattr(net, "grow"):
+            raise ValueError(f"training options: growth needs networks that can grow, got {type(net).__name__}")
         net.to(device).train()
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)

@@ -56,6 +56,104 @@ def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(stylegan2.PRESETS, "digits", replace(stylegan2.PRESETS["digits"], tick=0.032))
 
 
+@pytest.fixture
+def tiny_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstrations that grow, tiny: each resolution fades in for 32 images and trains for 16."""
+    from dataclasses import replace
+
+    from gankern.models.presets import progan, stylegan
+
+    short: dict[str, Any] = {"train": 0.016, "fade": 0.032, "batch": (4,), "dims": 8, "kimg": 0.12, "tick": 0.024}
+    for module, small in (
+        (progan, {"fmap_base": 64, "fmap_max": 16}),
+        (stylegan, {"channel_base": 64, "map_depth": 2}),
+    ):
+        name = f"{module.__name__.split('.')[-1]}-digits"
+        monkeypatch.setitem(module.PRESETS, name, replace(module.PRESETS[name], **short, **small))
+
+
+GROWING = ["train", "--data", "digits:16", "--cond", "0", "--device", "cpu", "--precision", "fp32", "--cfg"]
+
+
+@pytest.mark.usefixtures("tiny_growing")
+@pytest.mark.parametrize(
+    ("cfg", "resolutions"), [("progan-digits", [4, 8, 8, 16, 16]), ("stylegan-digits", [8, 16, 16, 16, 16])]
+)
+def test_a_growing_run_stopped_while_it_fades_and_resumed_equals_one_that_was_not(
+    tmp_path: Path, stop_after: Callable[[int], None], cfg: str, resolutions: list[int]
+) -> None:
+    from gankern.models.training.checkpoint import checksum, latest_snapshot, load_snapshot
+
+    assert gankern(*GROWING, cfg, "--outdir", tmp_path / "whole") == 0
+    whole, parts = (tmp_path / name / f"00000-digits-{cfg}" for name in ("whole", "parts"))
+    assert [tick["Progress/resolution"]["mean"] for tick in losses(whole)] == resolutions
+    assert {f"fakes000000-{r}x{r}.png" for r in resolutions} <= {path.name for path in whole.iterdir()}
+
+    stop_after(10)  # 40 images: the middle of a fade for both
+    assert gankern(*GROWING, cfg, "--outdir", tmp_path / "parts") == 0
+    snapshot = latest_snapshot(parts)
+    assert snapshot
+    state, _ = load_snapshot(snapshot)
+    assert state["grown"][1], "expected to have stopped while a resolution fades in"
+    assert gankern("sample", parts, "--seeds", "0", "--outdir", tmp_path / "out") == 0
+    size = state["grown"][0]
+    assert read_png(tmp_path / "out" / "seed0000.png").shape == (size, size, 1)
+
+    assert gankern("train", "--resume", parts, "--device", "cpu") == 0
+    assert losses(parts) == losses(whole)
+    ends = [latest_snapshot(run_dir) for run_dir in (whole, parts)]
+    assert len({checksum(load_snapshot(end)[0]) for end in ends if end}) == 1
+
+
+@pytest.mark.usefixtures("tiny_growing")
+def test_a_dry_run_shows_the_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gankern("train", "-n", "--cfg", "progan-v2-8gpus") == 0
+    printed = capsys.readouterr().out
+    table = [line.split() for line in printed[printed.index("growth ") :].splitlines()[1:]]
+    assert table[0] == ["0", "-", "600", "4x4", "512", "0.001"]
+    assert table[1] == ["600", "-", "1200", "8x8", "fades", "in", "256", "0.001"]
+    assert table[-1] == ["3600", "-", "12000", "32x32", "64", "0.001"]
+    assert gankern("train", "-n", "--cfg", "progan-v2-8gpus", "--kimg", "1000", "--batch", "16") == 0
+    *_, last, note = capsys.readouterr().out.splitlines()
+    assert last.split() == ["600", "-", "1000", "8x8", "fades", "in", "16", "0.001"]
+    assert note.strip() == "the run is too short for 32x32"
+
+
+@pytest.mark.usefixtures("tiny_growing")
+def test_a_run_too_short_to_grow_says_so_in_place_of_its_quality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gankern(*GROWING, "progan-digits", "--outdir", tmp_path, "--kimg", "0.008") == 0
+    assert "4x4, of 16x16 (the run was too short to grow)" in capsys.readouterr().out
+    assert gankern("train", "--resume", "latest", "--outdir", tmp_path, "--device", "cpu", "--batch", "4") == 1
+    assert "--batch: the run has {4: 4, 8: 4, 16: 4}, got 4" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny_growing")
+def test_a_generator_without_styles_is_not_truncated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gankern(*GROWING, "progan-digits", "--outdir", tmp_path, "--kimg", "0.008")
+    assert gankern("sample", tmp_path / "00000-digits-progan-digits", "--trunc", "0.7") == 1
+    assert "truncation needs a generator with styles, got psi 0.7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "eager"), [(["--backend", "eager"], True), ([], False)], ids=["eager", "default"])
+def test_the_eager_backend_is_plain_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], eager: bool
+) -> None:
+    import gankern as library
+
+    chosen = []
+    step = loop.train_step
+
+    def watched(*args: Any) -> None:
+        chosen.append("eager   <- runs" in library.explain("bias_act"))
+        step(*args)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    assert gankern("train", *SMALL, "--cond", "0", "--outdir", tmp_path, "--kimg", "0.016", *option) == 0
+    assert chosen == [eager, eager]
+
+
 def test_a_dry_run_prints_the_configuration_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,8 +205,10 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
 def test_resuming_with_other_options_shows_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gankern("train", *SMALL, "--outdir", tmp_path, "--kimg", "0.008")
     run_dir = tmp_path / "00000-digits-cond"
-    assert gankern("train", "--resume", run_dir, "--batch", "16", "--gamma", "1", "--seed", "0", "--cfg", "auto") == 1
+    wrong = ["--batch", "16", "--batch-gpu", "4", "--cfg", "auto"]
+    assert gankern("train", "--resume", run_dir, *wrong, "--gamma", "1", "--seed", "0") == 1
     error = capsys.readouterr().err
+    assert "--batch-gpu: the run has None, got 4" in error
     assert "--batch: the run has 8, got 16" in error
     assert "--cfg: the run has digits, got auto" in error
     assert "--gamma" not in error
@@ -123,6 +223,7 @@ def test_resuming_with_other_options_shows_the_difference(tmp_path: Path, capsys
         (["--resume", "latest"], "no run with a snapshot"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--batch", "0"], "batch must be positive"),
+        (["--cfg", "progan", "--gamma", "1"], "--gamma is the weight of R1, which --cfg progan does not use"),
         (["--device", "cuda:99"], "cuda"),
     ],
 )

@@ -80,3 +80,92 @@ def test_the_networks_are_what_the_options_say() -> None:
     G, D = build_networks(replace(config, model=replace(config.model, channel_base=256, z_dim=16, w_dim=16)))
     assert (G.z_dim, G.c_dim, G.mapping.num_layers, G.img_resolution) == (16, 10, 2, 16)
     assert (D.c_dim, D.b16.architecture, D.b4.mbstd.group_size) == (10, "orig", 32)
+
+
+# name: kimg, minibatch at 4, 8, ... 1024, learning rates other than 0.001, minibatch stddev group, train and fade kimg
+PROGAN = {
+    "progan-v1-1gpu": (19000, [16] * 6 + [14, 6, 3], {}, 16, 800),
+    "progan-v2-1gpu": (12000, [128, 128, 128, 64, 32, 16, 8, 4, 4], {1024: 0.0015}, 4, 600),
+    "progan-v2-2gpus": (12000, [256, 256, 128, 64, 32, 16, 8, 8, 8], {512: 0.0015, 1024: 0.002}, 4, 600),
+    "progan-v2-4gpus": (12000, [512, 256, 128, 64, 32] + [16] * 4, {256: 0.0015, 512: 0.002, 1024: 0.003}, 4, 600),
+    "progan-v2-8gpus": (
+        12000,
+        [512, 256, 128, 64] + [32] * 5,
+        {128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003},
+        4,
+        600,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGAN)
+def test_progan_trains_as_published(name: str) -> None:
+    kimg, batches, rates, mbstd, phase = PROGAN[name]
+    m, t = resolve(name, 1024, 3, 0)
+    assert (t.growth.first_resolution, t.growth.train_kimg, t.growth.fade_kimg, t.growth.repeats) == (
+        4,
+        phase,
+        phase,
+        4,
+    )
+    assert (t.kimg, m.mbstd_group_size, t.lr, t.growth.lr) == (kimg, mbstd, 0.001, rates)
+    assert list(t.growth.batch.items()) == list(zip([4, 8, 16, 32, 64, 128, 256, 512, 1024], batches, strict=True))
+    assert (t.loss, t.gp_weight, t.gp_target, t.drift_weight, t.order) == ("wgan", 10, 1, 0.001, ("D", "ema", "G"))
+    assert (t.ema_beta, t.ema_kimg, t.beta1, t.beta2, t.adam_eps) == (0.999, None, 0, 0.99, 1e-8)
+    assert (m.z_dim, m.fmap_base, m.fmap_max, m.fused_scale) == (512, 8192, 512, True)
+
+
+def test_a_batch_made_for_several_gpus_passes_through_one_in_parts() -> None:
+    assert resolve("progan-v2-8gpus", 1024, 3, 0)[1].growth.batch_gpu == {256: 16, 512: 8, 1024: 4}
+    assert resolve("progan-v2-8gpus", 1024, 3, 0, precision="fp16")[1].growth.batch_gpu == {512: 16, 1024: 8}
+    assert resolve("progan-v2-1gpu", 1024, 3, 0)[1].growth.batch_gpu == {}
+
+
+# name: minibatch at 8, ... 1024
+STYLEGAN = {
+    "stylegan-1gpu": [128, 128, 64, 32, 16, 8, 4, 4],
+    "stylegan-2gpus": [256, 128, 64, 32, 16, 8, 8, 8],
+    "stylegan-4gpus": [256, 128, 64, 32, 16, 16, 16, 16],
+    "stylegan-8gpus": [256, 128, 64, 32, 32, 32, 32, 32],
+}
+
+
+@pytest.mark.parametrize("name", STYLEGAN)
+def test_stylegan_trains_as_published(name: str) -> None:
+    m, t = resolve(name, 1024, 3, 0)
+    assert (t.growth.first_resolution, t.growth.train_kimg, t.growth.fade_kimg, t.growth.repeats) == (8, 600, 600, 4)
+    assert list(t.growth.batch.values()) == STYLEGAN[name]
+    assert (t.kimg, t.lr, t.growth.lr) == (25000, 0.001, {128: 0.0015, 256: 0.002, 512: 0.003, 1024: 0.003})
+    assert (t.loss, t.r1_gamma, t.r1_interval, t.order) == ("logistic", 10, 1, ("D", "ema", "G"))
+    assert (t.ema_kimg, t.ema_rampup, t.style_mixing_prob, t.beta1, t.beta2) == (10, None, 0.9, 0, 0.99)
+    assert (m.z_dim, m.w_dim, m.map_depth, m.channel_base, m.channel_max, m.mbstd_group_size) == (
+        512,
+        512,
+        8,
+        16384,
+        512,
+        4,
+    )
+
+
+@pytest.mark.parametrize(("name", "at_1024", "at_64"), [("progan", 12000, 7200), ("stylegan", 25000, 20200)])
+def test_a_smaller_run_trains_its_last_resolution_as_long_as_the_published_one(
+    name: str, at_1024: float, at_64: float
+) -> None:
+    assert resolve(name, 1024, 3, 0)[1].kimg == at_1024
+    assert resolve(name, 64, 3, 0)[1].kimg == at_64
+
+
+def test_config_e_has_half_the_channels_and_more_of_r1() -> None:
+    e, training_e = resolve("config-e", 1024, 3, 0)
+    f, training_f = resolve("stylegan2", 1024, 3, 0, precision="fp32")
+    assert replace(e, channel_base=32768) == f
+    assert replace(training_e, r1_gamma=10.0) == training_f
+
+
+@pytest.mark.parametrize(("name", "width"), [("progan", {"fmap_max": 16}), ("stylegan", {"channel_max": 16})])
+def test_the_networks_of_the_growing_families_are_what_the_options_say(name: str, width: dict[str, int]) -> None:
+    config = config_of(name, 16)
+    G, D = build_networks(replace(config, model=replace(config.model, z_dim=8, **width)))
+    assert (G.z_dim, G.c_dim, G.img_resolution, D.c_dim, D.img_channels) == (8, 10, 16, 10, 1)
+    assert D.b4.mbstd.group_size == 4

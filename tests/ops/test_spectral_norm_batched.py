@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils import parametrizations
 
 from gankern import spectral_norm_batched
-from gankern.nn import SpectralNorm
+from gankern.nn import SpectralNorm, attach_spectral_norm, shared_spectral_norm
 
 
 def biggan(weight, u, eps, training):
@@ -217,6 +217,80 @@ def test_the_network_compiles_as_one_graph(layout):
         torch.testing.assert_close(value, buffer)
 
 
+class SelfNormalised(Network):
+    """The same, without a wrapper."""
+
+    def __init__(self, **options):
+        super().__init__()
+        attach_spectral_norm(self, skip=["shared"], **options)
+
+
+@pytest.mark.parametrize("layout", ["biggan", "torch"])
+def test_a_network_that_normalises_itself_equals_a_wrapped_one(layout):
+    network, wrapped = SelfNormalised(layout=layout), SpectralNorm(Network(), layout, skip=["shared"])
+    wrapped.load_state_dict(network.state_dict(), strict=True)
+    for training in (True, True, False):
+        y, same = network.train(training)(Y), wrapped.train(training)(Y)
+        torch.testing.assert_close(y, same)
+        parameters = list(network.parameters()), list(wrapped.parameters())
+        gradients = [torch.autograd.grad(v.sin().sum(), p) for v, p in zip((y, same), parameters, strict=True)]
+        for value, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(value, expected)
+    for name, value in wrapped.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value)
+
+
+def test_outside_of_its_forward_pass_it_has_its_own_weights_after_an_error_too():
+    network = SelfNormalised()
+    with pytest.raises(IndexError):
+        network(Y + 9)
+    assert isinstance(network.linear.weight, torch.nn.Parameter)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.linear.weight.mul_(3)
+        network(Y), other(Y)
+    torch.testing.assert_close(other.linear.sv0, 3 * network.linear.sv0)
+
+
+def test_a_network_that_normalises_itself_compiles_as_one_graph():
+    torch._dynamo.reset()
+    network = SelfNormalised()
+    other = copy.deepcopy(network)
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(Y), network(Y))
+    for value, buffer in zip(other.buffers(), network.buffers(), strict=True):
+        torch.testing.assert_close(value, buffer)
+
+
+def test_shared_over_the_parts_of_a_batch_the_gradient_is_that_of_the_whole():
+    network, whole = SelfNormalised().double(), SelfNormalised().double()
+    whole.load_state_dict(network.state_dict())
+    for _ in range(2):
+        whole(Y).square().sum().backward()
+        with shared_spectral_norm(network, torch.nn.Linear(2, 2)):
+            for part in Y.split(1):
+                network(part).square().sum().backward()
+        for value, expected in zip(network.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(value.grad, expected.grad)
+        for value, expected in zip(network.buffers(), whole.buffers(), strict=True):
+            torch.testing.assert_close(value, expected)
+
+
+def test_further_singular_values_are_watched_and_only_the_first_normalises():
+    network, alone = SelfNormalised(num_svs=3, num_iters=2).double(), SelfNormalised(num_iters=2).double()
+    alone.load_state_dict(network.state_dict(), strict=False)
+    for _ in range(400):
+        y, same = network(Y), alone(Y)
+    torch.testing.assert_close(y, same)
+    weights = {"linear": network.linear.weight, "blocks.0": network.blocks[0].weight}
+    weights["blocks.1"] = network.blocks[1].weight.transpose(0, 1)
+    for name, weight in weights.items():
+        layer, expected = network.get_submodule(name), torch.linalg.svdvals(weight.flatten(1))
+        for i, value in enumerate(expected[: min(3, len(expected))]):
+            torch.testing.assert_close(getattr(layer, f"sv{i}"), value[None], rtol=1e-6, atol=1e-9)
+
+
 def one_rank(rank: int, folder: Path, state: dict) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
@@ -244,3 +318,5 @@ def test_an_unknown_layout_or_name_is_refused():
         SpectralNorm(Network(), "keras")
     with pytest.raises(ValueError, match=r"nn.SpectralNorm: skip must name modules of the network, got \['embed'\]"):
         SpectralNorm(Network(), skip=["embed"])
+    with pytest.raises(ValueError, match=r"num_svs must be at least 1, and 1 in layout 'torch', got 2"):
+        attach_spectral_norm(Network(), "torch", num_svs=2)

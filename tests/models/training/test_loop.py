@@ -1,5 +1,6 @@
 """Whole runs: what they write, how they stop, and that resuming changes nothing."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,10 +13,12 @@ import pytest
 import torch
 from tiny import OPTIONS, tiny_state
 
+from gankern.models.training import checkpoint, loop
 from gankern.models.training.checkpoint import latest_snapshot, load_snapshot
-from gankern.models.training.data import ImageData
-from gankern.models.training.loop import stop_on_signal, train
+from gankern.models.training.data import ImageData, batches, to_float
+from gankern.models.training.loop import images_of, stop_on_signal, train, train_step
 from gankern.models.training.options import TrainingOptions
+from gankern.models.training.phases import make_phases
 from gankern.models.training.state import NETWORKS, TrainingState
 
 
@@ -81,6 +84,47 @@ def test_the_seed_decides_the_run(tmp_path: Path, digits8: ImageData) -> None:
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
+def test_each_discriminator_step_sees_real_images_of_its_own(digits8: ImageData) -> None:
+    options = replace(OPTIONS, batch=4, d_steps=3, r1_interval=0, order=("D", "G", "ema"))
+    state, seen = tiny_state(options), []
+    state.D.register_forward_pre_hook(lambda D, inputs: seen.append(inputs[0].detach()))
+    images, labels = next(batches(digits8, images_of(options)))
+    train_step(state, make_phases(state, options), options, digits8, images, labels)
+    assert len(images) == 12
+    assert len(seen) == 2 * 3 + 1  # generated and real images three times, then the generator's
+    assert torch.equal(torch.cat(seen[1:6:2]), to_float(images))
+    assert state.cur_nimg == 12
+
+
+def test_regularisation_of_the_discriminator_counts_its_steps(
+    digits8: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, batch=4, d_steps=2, r1_interval=3)
+    state, taken = tiny_state(options), []
+    monkeypatch.setattr(loop, "run_phase", lambda phase, *args: taken.append(phase.name))
+    for images, labels in itertools.islice(batches(digits8, images_of(options)), 3):
+        train_step(state, make_phases(state, options), options, digits8, images, labels)
+    steps = "".join("r" if name == "Dreg" else "m" for name in taken if name[0] == "D")
+    assert steps == "mrmmmrmm"
+
+
+def test_a_snapshot_from_before_there_were_families_goes_on(
+    tmp_path: Path, digits8: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", digits8)
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    save = loop.save_snapshot
+    monkeypatch.setattr(
+        loop,
+        "save_snapshot",
+        lambda path, state, config: save(path, {k: v for k, v in state.items() if k != "grown"}, config),
+    )
+    run(tmp_path / "parts", digits8, stop_after=7)
+    monkeypatch.undo()
+    parts = run(tmp_path / "parts", digits8, resume=True)
+    torch.testing.assert_close(parts.state_dict()["G"], whole.state_dict()["G"], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("stop_after", [12, 20], ids=["stopped-within-a-tick", "at-the-end-of-a-tick"])
 def test_a_loss_that_is_not_a_number_stops_the_run_before_its_snapshot(
     tmp_path: Path, digits8: ImageData, monkeypatch: pytest.MonkeyPatch, stop_after: int
@@ -112,10 +156,6 @@ def test_nothing_in_a_step_waits_for_the_device(digits8: ImageData, monkeypatch:
             raise AssertionError(f"Tensor.{name} in a training step")
 
         return method
-
-    from gankern.models.training.data import batches
-    from gankern.models.training.loop import train_step
-    from gankern.models.training.phases import make_phases
 
     state = tiny_state()
     images, labels = next(batches(digits8, OPTIONS.batch))

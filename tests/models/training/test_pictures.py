@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tiny import tiny_state
 
@@ -71,3 +72,24 @@ def test_the_timeline_stacks_first_rows_from_first_to_last(tmp_path: Path) -> No
     assert rows == sorted(rows)
     assert rows[0] == 0
     assert rows[-1] == 39
+
+
+def test_the_timeline_of_a_growing_run_is_as_wide_as_its_largest_images(tmp_path: Path) -> None:
+    for size, value in ((64, 10), (128, 20), (256, 30)):
+        write_png(tmp_path / f"fakes000000-{size}x{size}.png", np.full((8 * size, 3 * size, 1), value, np.uint8))
+    pictures.write_timeline(tmp_path)
+    timeline = read_png(tmp_path / "timeline.png")
+    assert timeline.shape == (3 * 128, 3 * 128, 1)
+    assert timeline[::128, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_grids_of_one_moment_are_in_the_order_of_their_resolutions(tmp_path: Path) -> None:
+    names = ["fakes000000-8x8.png", "fakes000000-16x16.png", "fakes000004-16x16.png", "fakes000010-128x128.png"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in pictures.sample_grids(tmp_path)] == names
+
+
+@pytest.mark.parametrize("size", [4, 8, 32])
+def test_the_grid_of_a_small_resolution_can_be_seen(size: int) -> None:
+    assert pictures.present(torch.zeros(1, 1, size, size)).shape == (1, 1, 68, 68)
