@@ -96,7 +96,8 @@ def options_of(
     found: dict[str, dict[str, Any]] = {}
     for name, one in shapes.items():
         what = f"{source}: {name}"
-        found[name] = _options_of_G(what, one) if isinstance(one, GeneratorShapes) else _options_of_D(what, one)
+        with naming(what):
+            found[name] = _options_of_G(what, one) if isinstance(one, GeneratorShapes) else _options_of_D(what, one)
     both = only("kind", {name: {key: options[key] for key in ALIKE} for name, options in found.items()})
     nominal = both.pop("nominal")
     of_G = {name: options for name, options in found.items() if name != "D"}
