@@ -48,7 +48,7 @@ def convolution(
             and list(output_padding) == [0, 0]
         ):
             return winograd(x, w, padding, transposed)
-        if x.dtype != torch.float32 and _lacks(x.dtype):
+        if x.dtype != torch.float32 and lacks(x.dtype):
             sizes = (stride, padding, dilation, transposed, output_padding, groups)
             return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
     return torch.ops.aten.convolution(x, w, None, stride, padding, dilation, transposed, output_padding, groups)
@@ -75,7 +75,7 @@ def weight_gradient(
         ):
             dw = torch.ops.gankern.winograd_weight_gradient(x, dy, *padding, None, None)
             return dw.to(dtype).contiguous(memory_format=memory_format)
-        if dtype != torch.float32 and _lacks(dtype):
+        if dtype != torch.float32 and lacks(dtype):
             x, dy = x.float(), dy.float()
         if x.dtype == torch.float32:
             # In channels_last oneDNN takes 1.3 to 4.7 times as long as in NCHW (AVX2); the copies take less than that.
@@ -184,11 +184,19 @@ def _is_built() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("gankern::winograd_conv2d", "CPU")
 
 
-def _lacks(dtype: torch.dtype) -> bool:
+def lacks(dtype: torch.dtype) -> bool:
     """Whether this processor has no instructions for a 16-bit type: oneDNN then takes many times float32's time."""
-    if dtype == torch.bfloat16:
-        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return dtype in _LACKING
+
+
+def _without_instructions() -> frozenset[torch.dtype]:
+    is_there = torch.backends.mkldnn.is_available()
+    has_bf16 = is_there and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    has_fp16 = is_there and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return frozenset(t for t, has in ((torch.bfloat16, has_bf16), (torch.float16, has_fp16)) if not has)
+
+
+_LACKING = _without_instructions()  # at import: torch.compile traces a look-up, but not the question
 
 
 def _format(t: torch.Tensor) -> torch.memory_format:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gankern import checks, dispatch, library
+from gankern import checks, convolution, dispatch, library
 from gankern.reference import attention as reference
 
 
@@ -106,10 +106,8 @@ _BLOCK = {"cpu": 2**20, "cuda": 2**24}
 
 
 def _is_one_block(q: torch.Tensor, k: torch.Tensor) -> bool:
-    """Where recomputing saves no memory worth its time; in 16 bits plain PyTorch is slow on the CPU all the same."""
-    return q.dtype in (torch.float32, torch.float64) and q.shape[0] * q.shape[1] * k.shape[1] <= _BLOCK.get(
-        q.device.type, 0
-    )
+    """Where recomputing saves no memory worth its time; plain PyTorch is slow without instructions all the same."""
+    return not _is_converted(q) and q.shape[0] * q.shape[1] * k.shape[1] <= _BLOCK.get(q.device.type, 0)
 
 
 def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice]]:
@@ -123,9 +121,13 @@ def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _operands(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """In float32 on the CPU, whose 16-bit products are slow and round every result."""
-    is_wide = tensors[0].device.type != "cpu" or tensors[0].dtype == torch.float64
-    return [(t if is_wide else t.float()).contiguous() for t in tensors]
+    """In float32 on a CPU without instructions for their type, whose products are slow and round every result."""
+    return [(t.float() if _is_converted(t) else t).contiguous() for t in tensors]
+
+
+def _is_converted(t: torch.Tensor) -> bool:
+    is_16_bit = t.dtype in (torch.bfloat16, torch.float16)
+    return is_16_bit and t.device.type == "cpu" and convolution.lacks(t.dtype)
 
 
 class _Scratch:
@@ -168,9 +170,12 @@ def _compute_backward(
         products = first(own).baddbmm_(own, k[n].mT, beta=0, alpha=scale)
         weights = torch.softmax(products, -1, out=second(own))
         _accumulate(dv[n], gradient.mT, weights, 1.0)
-        subtracted = torch.linalg.vecdot(gradient, y[n, rows])[..., None]  # the sum of weights * d_weights
         d_weights = torch.bmm(gradient, v[n].mT, out=first(own))
-        d_scores = d_weights.sub_(subtracted).mul_(weights)
+        if q.dtype in (torch.float32, torch.float64):
+            subtracted = torch.linalg.vecdot(gradient, y[n, rows])[..., None]  # the sum of weights * d_weights
+            d_scores = d_weights.sub_(subtracted).mul_(weights)
+        else:  # y is too coarse for that
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
         torch.mul(torch.bmm(k_turned[n], d_scores.mT).mT, scale, out=dq[n, rows])
         _accumulate(dk[n], own.mT, d_scores, scale)
     return dq.to(dtype), dk.to(dtype).mT.contiguous(), dv.to(dtype).mT.contiguous()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..presets.biggan import BigGANOptions
-from ..resnet import D_WIDTHS, G_WIDTHS, discriminator_stages, nominal_size
+from ..resnet import D_WIDTHS, G_WIDTHS, discriminator_stages
 from ..training.checkpoint import write_atomically
 from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen, disassemble
 from .states import State, count, is_state, naming, only
@@ -96,15 +96,15 @@ def options_of(
     found: dict[str, dict[str, Any]] = {}
     for name, one in shapes.items():
         what = f"{source}: {name}"
-        found[name] = _options_of_G(what, one) if isinstance(one, GeneratorShapes) else _options_of_D(what, one)
+        with naming(what):
+            found[name] = _options_of_G(what, one) if isinstance(one, GeneratorShapes) else _options_of_D(what, one)
     both = only("kind", {name: {key: options[key] for key in ALIKE} for name, options in found.items()})
     nominal = both.pop("nominal")
     of_G = {name: options for name, options in found.items() if name != "D"}
     rest = {key: value for key, value in only("generator", of_G).items() if key not in ALIKE} if of_G else {}
-    alone = {"z_dim": 120, "hier": True, "shared_dim": 128, "img_resolution": nominal}
-    if not of_G and not both["deep"]:
-        alone["z_dim"] = 20 * len(G_WIDTHS[nominal])
-    model = {**both, **alone, **rest, **own}
+    z_dim = 128 if both["deep"] else 20 * len(G_WIDTHS[nominal])
+    model = {"base": 4, "z_dim": z_dim, "hier": True, "shared_dim": 128, **both, **rest, **own}
+    model["img_resolution"] = nominal * model["base"] // 4
     return BigGANOptions(**model, init="ortho", bn_eps=bn_eps, sn_eps=sn_eps, precision="fp32", channels_last=False)
 
 
@@ -114,11 +114,8 @@ ALIKE = ("nominal", "img_channels", "c_dim", "ch", "deep", "attention")  # in G 
 def _options_of_G(what: str, s: GeneratorShapes) -> dict[str, Any]:
     nominal, ch = _nominal_and_ch(what, G_WIDTHS, s.widths)
     base = math.isqrt(s.linear[0] // s.widths[0])
-    img_resolution = nominal * base // 4
-    if base * base * s.widths[0] != s.linear[0] or nominal_size(img_resolution) != (nominal, base):
-        raise ValueError(
-            f"{what}: linear must make {s.widths[0]} square features, at least 4x4, got {s.linear[0]} numbers"
-        )
+    if base == 0 or base * base * s.widths[0] != s.linear[0]:
+        raise ValueError(f"{what}: linear must make {s.widths[0]} square features, got {s.linear[0]} numbers")
     features = s.linear[1]
     slots = len(s.widths)
     if s.shared is not None:
@@ -131,12 +128,7 @@ def _options_of_G(what: str, s: GeneratorShapes) -> dict[str, Any]:
         shared_dim, hier = 0, s.gain_is_linear
         c_dim = s.gain[0] if len(s.gain) == 2 and not hier else 0
         z_dim = features if s.deep or not hier else features * slots
-    sizes: dict[str, Any] = {
-        "nominal": nominal,
-        "img_resolution": img_resolution,
-        "img_channels": s.img_channels,
-        "c_dim": c_dim,
-    }
+    sizes: dict[str, Any] = {"nominal": nominal, "base": base, "img_channels": s.img_channels, "c_dim": c_dim}
     sizes |= {"ch": ch, "deep": s.deep, "attention": tuple(8 << i for i in s.attention)}
     return sizes | {"z_dim": z_dim, "hier": hier, "shared_dim": shared_dim}
 
@@ -156,7 +148,7 @@ def _nominal_and_ch(what: str, table: dict[int, tuple[int, ...]], widths: tuple[
     """The resolution and the unit for which a table has these widths."""
     for nominal, units in table.items():
         ch = widths[-1] // units[-1]
-        if widths == tuple(ch * unit for unit in units):
+        if ch > 0 and widths == tuple(ch * unit for unit in units):
             return nominal, ch
     raise ValueError(f"{what} has the widths {widths}, which BigGAN has at no resolution")
 

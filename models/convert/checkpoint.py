@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,10 +144,11 @@ def disassemble(net: nn.Module, table: Table) -> dict[str, Tensor]:
 def preset_of(family: str, model: ModelOptions) -> str | None:
     """The published configuration that has these networks; the first, where several differ in their training alone."""
     entry = FAMILIES[family]
+    sizes = model.img_resolution, model.img_channels, model.c_dim
     for name, row in entry.presets.items():
-        sizes = model.img_resolution, model.img_channels, model.c_dim
-        if entry.resolve(row, *sizes, 1, model.precision)[0] == model:
-            return name
+        with suppress(ValueError):  # a row may not have this size
+            if entry.resolve(row, *sizes, 1, model.precision)[0] == model:
+                return name
     return None
 
 
@@ -191,7 +193,7 @@ def _read(entry: Entry, value: Tensor) -> Tensor | None:
     """The tensor in our layout, or None where its shape does not allow that."""
     try:
         return entry.read(value)
-    except (RuntimeError, IndexError, TypeError):
+    except (RuntimeError, IndexError, TypeError, ZeroDivisionError):
         return None
 
 

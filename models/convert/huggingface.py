@@ -41,7 +41,8 @@ def load(content: Any, which: str | None = None, truncation: float = 1.0) -> Che
     state = _state(content)
     if state is None:
         raise ValueError(f"{NAME}: there is no generator")
-    state = _at(truncation, _without_spectral_norm(state))
+    with naming(f"{NAME}: the generator"):
+        state = _at(truncation, _without_spectral_norm(state))
     states = chosen(NAME, {"G_ema": state}, which)
     config = content.get("config.json")
     eps = config.get("eps", EPS) if isinstance(config, dict) else EPS
@@ -58,7 +59,7 @@ def _without_spectral_norm(state: State) -> dict[str, Tensor]:
     plain = {key: value for key, value in state.items() if not key.endswith(NORMALISED)}
     for layer in layers:
         weight, u, v = (state[f"{layer}.{leaf}"] for leaf in NORMALISED)
-        if (u.numel(), v.numel()) != (len(weight), weight[0].numel()):
+        if weight.ndim < 2 or 0 in weight.shape or (u.numel(), v.numel()) != (len(weight), weight[0].numel()):
             raise ValueError(f"{NAME}: {layer}.weight_u and weight_v do not fit its weight {list(weight.shape)}")
         plain[f"{layer}.weight"] = weight / (u.flatten() @ weight.flatten(1) @ v.flatten())
     return plain

@@ -32,8 +32,8 @@ LAYER = {
 }
 TO_RGB = {**LAYER, "bias": "bias"}
 # How a shape of theirs is read and written.
-BATCH_OF_1 = (lambda x: x[0], lambda x: x[None])  # [1, ...] and [...]
-IMAGE = (lambda x: x[0, 0], lambda x: x[None, None])  # [1, 1, H, W] and [H, W]
+BATCH_OF_1 = (lambda x: x.squeeze(0), lambda x: x[None])  # [1, ...] and [...]
+IMAGE = (lambda x: x.squeeze((0, 1)), lambda x: x[None, None])  # [1, 1, H, W] and [H, W]
 PER_CHANNEL = (lambda x: x.flatten(), lambda x: x[None, :, None, None])  # [1, C, 1, 1] and [C]
 SCALAR = (lambda x: x.reshape([]), lambda x: x.reshape([1]))  # [1] and []
 

@@ -93,7 +93,7 @@ def _table_of_G(model: StyleGANOptions) -> Table:
         resolution, layer, leaf = int(parts[1][1:]), parts[2], parts[-1]
         place = f"generator.progression.{_step(resolution)}"
         if layer == "const":
-            return Entry(f"{place}.conv1.input", lambda x: x[0], lambda x: x[None])
+            return Entry(f"{place}.conv1.input", lambda x: x.squeeze(0), lambda x: x[None])
         if layer == "torgb":
             return _scaled(f"generator.to_rgb.{_step(resolution)}.conv.{_orig(leaf)}", _he(leaf))
         if layer == "conv0":

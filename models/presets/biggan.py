@@ -16,6 +16,7 @@ class BigGANOptions:
     """Everything that decides what the networks are, named as their arguments."""
 
     img_resolution: int  # that of the images, not nominal
+    base: int  # side of the features at nominal resolution 4
     img_channels: int
     c_dim: int
     z_dim: int
@@ -54,6 +55,7 @@ class Preset:
     kimg: float
     deep: bool = False
     attention: tuple[int, ...] = (64,)  # of those that there are
+    small_base: bool = False  # whether the base is 2 or 3 instead of 4 or 6, and so one resolution more
     ema_beta: float = 0.9999
     beta1: float = 0.0
     beta2: float = 0.999
@@ -89,9 +91,9 @@ PRESETS = {
                                     attention=(), sn_eps=1e-8, adam_eps=1e-8),
     "biggan-cifar-ch96":    Preset(   64,   64,   5,   2e-4,   2e-4,  96,  80,  128, "ortho",  1000,    32_000,
                                     attention=(), beta1=0.5, mirror=True),
-    "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  32,   32, "ortho",   100,        50,
-                                    attention=(16,), ema_beta=0.995, standing=16, tick=1.0, image_snap=4, snap=20,
-                                    channels_last=True),
+    "biggan-digits":        Preset(   32,   32,   1,   1e-3,   2e-3,   8,  40,   32, "ortho",   100,        60,
+                                    attention=(16,), small_base=True, ema_beta=0.995, standing=16, tick=1.0,
+                                    image_snap=4, snap=20, channels_last=True),
 }
 # fmt: on
 
@@ -106,9 +108,12 @@ def resolve(
     from ..resnet import generator_stages, nominal_size
 
     hier = p.shared > 0
-    parts = 1 if p.deep or not hier else len(generator_stages(nominal_size(resolution)[0], p.ch)) + 1
+    base = nominal_size(resolution)[1]
+    base = base // 2 if p.small_base and base % 2 == 0 else base
+    parts = 1 if p.deep or not hier else len(generator_stages(4 * resolution // base, p.ch)) + 1
     model = BigGANOptions(
         img_resolution=resolution,
+        base=base,
         img_channels=channels,
         c_dim=c_dim,
         z_dim=p.z // parts * parts,
@@ -164,13 +169,11 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
     import torch
 
     from ..biggan import Discriminator, Generator
-    from ..resnet import nominal_size
 
-    nominal, base = nominal_size(options.img_resolution)
     lowp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
     shared: dict[str, Any] = {
         "c_dim": options.c_dim,
-        "img_resolution": nominal,
+        "img_resolution": 4 * options.img_resolution // options.base,
         "img_channels": options.img_channels,
         "ch": options.ch,
         "deep": options.deep,
@@ -187,5 +190,5 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
         "bn_eps": options.bn_eps,
         "spectral_norm": options.g_spectral_norm,
     }
-    G = Generator(options.z_dim, base_size=(base, base), **own, **shared)
+    G = Generator(options.z_dim, base_size=(options.base, options.base), **own, **shared)
     return G, Discriminator(relu_skip=options.relu_skip, **shared)

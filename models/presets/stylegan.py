@@ -73,8 +73,8 @@ PRESETS = {
     "stylegan-2gpus":  Preset(    2, 25000,  600, 600, (256, 256, 128, 64, 32, 16,  8)),
     "stylegan-4gpus":  Preset(    4, 25000,  600, 600, (512, 256, 128, 64, 32, 16)),
     "stylegan-8gpus":  Preset(    8, 25000,  600, 600, (512, 256, 128, 64, 32)),
-    "stylegan-digits": Preset(    1,    80,    8,   6, ( 32,), lr={},
-                              base_lr=0.002, gamma=1.0, ema=2.0, mixing=0.0, map_depth=4, dims=64, channel_base=512,
+    "stylegan-digits": Preset(    1,    60,    6,   4, ( 16,), lr={},
+                              base_lr=0.002, gamma=1.0, ema=1.0, mixing=0.0, map_depth=4, dims=64, channel_base=512,
                               channel_max=128, num_fp16_res=3, precision="bf16", tick=1.0, image_snap=4, snap=20,
                               channels_last=True, cond=True),
 }

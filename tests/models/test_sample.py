@@ -30,7 +30,7 @@ def test_latents_are_truncated_where_there_are_no_styles_to_truncate() -> None:
 def test_a_biggan_trains_and_is_sampled_with_and_without_truncation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--data", "digits:8", "--device", "cpu", "--kimg", "0.064", "--batch", "8", "--batch-gpu", "4"]
+    small = ["--data", "digits:8", "--device", "cpu", "--kimg", "0.032", "--batch", "8", "--batch-gpu", "4"]
     assert cli.main(["train", "--cfg", "biggan-digits", "--outdir", str(tmp_path), *small]) == 0
     (run_dir,) = tmp_path.iterdir()
     assert "class accuracy" in capsys.readouterr().out

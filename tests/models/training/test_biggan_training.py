@@ -23,7 +23,7 @@ def state_of(family: str = "biggan", **options: object) -> tuple[TrainingState, 
     """Networks of a preset, as small as they go, in float64."""
     name, module = {"biggan": ("biggan-digits", biggan), "sagan": ("sagan128", sagan)}[family]
     model, training = resolve(name, 32, 1, 3)
-    small = {"ch": 4, "attention": (), "z_dim": 8, **({"d_ch": 4} if family == "sagan" else {})}
+    small = {"ch": 4, "attention": (), "z_dim": 8, **({"d_ch": 4} if family == "sagan" else {"base": 4})}
     torch.manual_seed(5)
     training = replace(training, batch=6, batch_gpu=None, **options)
     networks = [net.double() for net in module.build(replace(model, **small))]
