@@ -12,7 +12,6 @@ from .arguments import device_of, seed_list
 if TYPE_CHECKING:
     import torch
 
-    from .config import ModelOptions
     from .convert import Checkpoint
     from .training.state import Generator
 
@@ -37,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from .training.png import write_png
 
     device = device_of(args.device)
-    model, G_ema = load_generator(args.checkpoint, device)
+    checkpoint, G_ema = load_generator(args.checkpoint, device)
+    model = checkpoint.model
     classes = _classes(args.class_idx, model.c_dim)
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_generator(path: Path, device: torch.device) -> tuple[ModelOptions, Generator]:
-    """The averaged generator of a checkpoint, or where there is none the plain one, and its options."""
+def load_generator(path: Path, device: torch.device) -> tuple[Checkpoint, Generator]:
+    """A checkpoint, and its averaged generator or, where there is none, its plain one."""
     from . import convert
     from .training.standing import with_standing_statistics
 
@@ -71,7 +71,7 @@ def load_generator(path: Path, device: torch.device) -> tuple[ModelOptions, Gene
     G = G.to(device).eval()
     if checkpoint.training is not None:
         G = with_standing_statistics(G, checkpoint.training.standing_batches, checkpoint.training.batch)
-    return checkpoint.model, G
+    return checkpoint, G
 
 
 def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config import FAMILIES, ModelOptions
+from ..config import FAMILIES, DataOptions, ModelOptions
 from ..training.options import TrainingOptions
 
 NETWORKS = ("G", "D", "G_ema")
@@ -29,7 +29,7 @@ class Checkpoint:
         G, D, G_ema: The networks, or None where the file has none.
         preset: The published configuration whose networks these are, or None.
         notes: What a user should know: what was inferred, assumed or left out.
-        training: The options that a snapshot of this package's was trained with, or None.
+        training, data: The options that a snapshot of this package's was trained with, and on what, or None.
     """
 
     family: str
@@ -41,6 +41,7 @@ class Checkpoint:
     preset: str | None = None
     notes: list[str] = field(default_factory=list)
     training: TrainingOptions | None = None
+    data: DataOptions | None = None
 
     def networks(self) -> dict[str, nn.Module]:
         """Those that there are, by name."""

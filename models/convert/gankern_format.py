@@ -72,7 +72,7 @@ def _load_snapshot(content: Mapping[str, Any], which: str | None) -> Checkpoint:
     grown = dict.fromkeys(NETWORKS, state["grown"]) if state.get("grown") else {}
     states = chosen(NAME, {name: state[name] for name in NETWORKS}, which)
     checkpoint = _assembled(config.family, config.model, states, grown)
-    checkpoint.preset, checkpoint.training = config.preset, config.training
+    checkpoint.preset, checkpoint.training, checkpoint.data = config.preset, config.training, config.data
     return checkpoint
 
 

@@ -100,6 +100,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_a_checkpoint(run_dir: Path, tmp_path: Path) -> None:
     found = convert.load(run_dir)
     assert (found.family, found.preset, found.source) == ("stylegan2", "digits", "gankern")
+    assert found.data is not None
+    assert found.data.source == "digits:8"
     state = torch.load(next(run_dir.glob("*.pt")), weights_only=True)["state"]
     for name, net in found.networks().items():
         assert all(torch.equal(value, state[name][key]) for key, value in net.state_dict().items())
