@@ -119,8 +119,8 @@ class Generator(ResNetGenerator):
         bn_eps: Of the conditional batch normalisations.
         output_bn_eps: Of the one before the image; default bn_eps. BigGAN-PyTorch ignores its own option there and
             always takes 1e-5: so must who loads weights that it trained or converted with another bn_eps.
-        spectral_norm: Whether all layers but the embeddings have one; sn_eps, num_itrs, num_svs: its options, as in
-            `set_up`.
+        spectral_norm: Whether all layers but the embeddings have one; sn_eps, num_itrs, num_svs, sn_layout: its
+            options, as in `set_up`.
         lowp_dtype, channels_last: As in `ResNetGenerator`.
 
     Raises:
@@ -148,6 +148,7 @@ class Generator(ResNetGenerator):
         sn_eps: float = 1e-6,
         num_itrs: int = 1,
         num_svs: int = 1,
+        sn_layout: str = "biggan",
         lowp_dtype: torch.dtype | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -184,7 +185,7 @@ class Generator(ResNetGenerator):
         self.deep, self.hier, self.chunk = deep, hier, chunk
         self.shared = LabelEmbedding(c_dim, shared_dim) if shared_dim > 0 else None
         embeddings = [name for name, module in self.named_modules() if isinstance(module, LabelEmbedding)]
-        set_up(self, init, embeddings, spectral_norm, sn_eps, num_itrs, num_svs, channels_last)
+        set_up(self, init, embeddings, spectral_norm, sn_eps, num_itrs, num_svs, channels_last, sn_layout)
 
     def conditions(self, z: torch.Tensor, c: torch.Tensor | None) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
         """The hierarchical latents (section 3.1, figure 15)."""
@@ -205,7 +206,9 @@ class Discriminator(ResNetDiscriminator):
         c_dim, img_resolution, img_channels, ch, deep, depth, attention, init, lowp_dtype, channels_last: As in
             `Generator`.
         wide: Whether a block is as wide between its convolutions as after them, or as before them; not for `deep`.
-        spectral_norm: Whether all layers, the embedding too, have one; sn_eps, num_itrs, num_svs: as in `set_up`.
+        relu_skip: As in `gankern.models.resnet.DBlock`; not for `deep`.
+        spectral_norm: Whether all layers, the embedding too, have one; sn_eps, num_itrs, num_svs, sn_layout: as in
+            `set_up`.
 
     Raises:
         ValueError: options that do not fit each other.
@@ -221,12 +224,14 @@ class Discriminator(ResNetDiscriminator):
         deep: bool = False,
         depth: int | None = None,
         wide: bool = True,
+        relu_skip: bool = False,
         attention: Sequence[int] | None = None,
         init: str = "ortho",
         spectral_norm: bool = True,
         sn_eps: float = 1e-6,
         num_itrs: int = 1,
         num_svs: int = 1,
+        sn_layout: str = "biggan",
         lowp_dtype: torch.dtype | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -239,11 +244,11 @@ class Discriminator(ResNetDiscriminator):
                 blocks.append([DeepDBlock(in_channels, out_channels, down), *same])
             else:
                 hidden = out_channels if wide else in_channels
-                blocks.append([DBlock(in_channels, out_channels, hidden, preactivation=i > 0, down=down)])
+                blocks.append([DBlock(in_channels, out_channels, hidden, i > 0, down, relu_skip)])
         super().__init__(c_dim, img_resolution, img_channels, stages, blocks, attention, lowp_dtype, channels_last)
         if deep:
             self.input_conv = Conv2d(img_channels, stages[0].in_channels, 3, padding=1)
-        set_up(self, init, (), spectral_norm, sn_eps, num_itrs, num_svs, channels_last)
+        set_up(self, init, (), spectral_norm, sn_eps, num_itrs, num_svs, channels_last, sn_layout)
 
 
 def _depth(deep: bool, depth: int | None) -> int:

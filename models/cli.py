@@ -1,4 +1,4 @@
-"""The `gankern` command: train, sample, evaluate, doctor."""
+"""The `gankern` command: train, sample, evaluate, convert, doctor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from . import evaluate, sample, train
+from . import convert_command, evaluate, sample, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -18,6 +18,8 @@ EXAMPLES = """examples:
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
+  gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
+  gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
   gankern doctor                                       what is installed, what works, and why not the rest
 """
 
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options, named as in the StyleGAN2-ADA line of tools."""
     formatter = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("gankern", description="Trains GANs.", epilog=EXAMPLES, formatter_class=formatter)
-    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,evaluate,doctor}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,evaluate,convert,doctor}")
 
     train_parser = commands.add_parser(
         "train",
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_options(train_parser)
     sample.add_options(commands.add_parser("sample", help="make images with a trained model"))
     evaluate.add_options(commands.add_parser("evaluate", help="measure a trained model: SWD, MS-SSIM, FID, ..."))
+    convert_command.add_options(commands.add_parser("convert", help="read any published checkpoint, write another"))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
 

@@ -82,20 +82,24 @@ class GrowingNetwork(torch.nn.Module):
 
 
 class GeneratorStem(torch.nn.Module):
-    """Latents to features at resolution 4 (table 2, left, the first two layers)."""
+    """Latents to features at resolution 4 (table 2, left, the first two layers); `unit_bias` as in `Generator`."""
 
-    def __init__(self, in_features: int, out_channels: int, img_channels: int, base_size: tuple[int, int]) -> None:
+    def __init__(
+        self, in_features: int, out_channels: int, img_channels: int, base_size: tuple[int, int], unit_bias: bool
+    ) -> None:
         super().__init__()
-        self.shape = (out_channels, *base_size)
+        self.shape, self.unit_bias = (out_channels, *base_size), unit_bias
         self.fc = EqualizedLinear(in_features, math.prod(self.shape), bias=False, weight_gain=math.sqrt(2) / 4)
-        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
+        self.bias = torch.nn.Parameter(torch.zeros(self.shape if unit_bias else [out_channels]))
         self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **LRELU)
         self.torgb = EqualizedConv2d(out_channels, img_channels, 1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """z [N, z_dim + c_dim] -> x [N, O, H, W]."""
-        x = self.fc(z).reshape(-1, *self.shape)  # [N, O, H, W]
-        x = _normalized(bias_act(x, self.bias, act="lrelu", gain=1))  # [N, O, H, W]
+        x = self.fc(z)  # [N, O * H * W]
+        x = x if self.unit_bias else x.reshape(-1, *self.shape)
+        x = bias_act(x, self.bias.flatten(), act="lrelu", gain=1)
+        x = _normalized(x.reshape(-1, *self.shape))  # [N, O, H, W]
         return _normalized(self.conv1(x))  # [N, O, H, W]
 
 
@@ -126,6 +130,8 @@ class Generator(GrowingNetwork):
         img_resolution, base_size: As in `GrowingNetwork`.
         img_channels: Channels of the image.
         fmap_base, fmap_decay, fmap_max: Channels at resolution R: fmap_base / (R / 2)^fmap_decay, at most fmap_max.
+        unit_bias: Whether the first layer has a bias for each of its units (pytorch_GAN_zoo) or, as published, one for
+            each of the channels that they become.
         num_fp16_res: How many of the highest resolutions compute in `lowp_dtype`; never those below 8.
         lowp_dtype: torch.float16 or torch.bfloat16; parameters and images stay in float32.
         channels_last: Memory format of weights, which the activations follow.
@@ -144,6 +150,7 @@ class Generator(GrowingNetwork):
         fmap_base: int = 8192,
         fmap_decay: float = 1.0,
         fmap_max: int = 512,
+        unit_bias: bool = False,
         num_fp16_res: int = 0,
         lowp_dtype: torch.dtype = torch.float16,
         channels_last: bool = False,
@@ -151,7 +158,7 @@ class Generator(GrowingNetwork):
         super().__init__(img_resolution, base_size)
         self.z_dim, self.c_dim, self.img_channels = z_dim, c_dim, img_channels
         channels = _widths(self.block_resolutions, fmap_base, fmap_decay, fmap_max)
-        self.b4 = GeneratorStem(z_dim + c_dim, channels[4], img_channels, base_size)
+        self.b4 = GeneratorStem(z_dim + c_dim, channels[4], img_channels, base_size, unit_bias)
         for res in self.block_resolutions[1:]:
             dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
             setattr(self, f"b{res}", GeneratorBlock(channels[res // 2], channels[res], img_channels, dtype))
@@ -227,11 +234,11 @@ class DiscriminatorEpilogue(torch.nn.Module):
         c_dim: int,
         img_channels: int,
         base_size: tuple[int, int],
-        mbstd_group_size: int | None,
+        mbstd: MinibatchStddev,
     ) -> None:
         super().__init__()
         self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **LRELU)
-        self.mbstd = MinibatchStddev(mbstd_group_size)
+        self.mbstd = mbstd
         self.conv = EqualizedConv2d(in_channels + 1, in_channels, 3, **LRELU)
         self.fc = EqualizedLinear(in_channels * math.prod(base_size), hidden_channels, **LRELU)
         self.out = EqualizedLinear(hidden_channels, 1 + c_dim)
@@ -259,6 +266,8 @@ class Discriminator(GrowingNetwork):
         fused_scale: Whether a size is halved before the bias and the activation (True) or after (False), see
             `DiscriminatorBlock`: networks trained with one give wrong scores with the other.
         mbstd_group_size: Samples per group of the minibatch standard deviation; None for the whole batch.
+        mbstd_grouping, mbstd_unbiased: `grouping` and `unbiased` of `gankern.minibatch_stddev`; 'contiguous' and True
+            in pytorch_GAN_zoo.
 
     Source: table 2, right; minibatch standard deviation: section 3.
     """
@@ -271,6 +280,8 @@ class Discriminator(GrowingNetwork):
         *,
         fused_scale: bool = True,
         mbstd_group_size: int | None = 4,
+        mbstd_grouping: str = "strided",
+        mbstd_unbiased: bool = False,
         base_size: tuple[int, int] = (4, 4),
         fmap_base: int = 8192,
         fmap_decay: float = 1.0,
@@ -287,7 +298,8 @@ class Discriminator(GrowingNetwork):
             block = DiscriminatorBlock(channels[res], channels[res // 2], img_channels, fused_scale, dtype)
             setattr(self, f"b{res}", block)
         widths = channels[4], channels[2]
-        self.b4 = DiscriminatorEpilogue(*widths, c_dim, img_channels, base_size, mbstd_group_size)
+        mbstd = MinibatchStddev(mbstd_group_size, grouping=mbstd_grouping, unbiased=mbstd_unbiased)
+        self.b4 = DiscriminatorEpilogue(*widths, c_dim, img_channels, base_size, mbstd)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -146,19 +146,27 @@ class DBlock(torch.nn.Module):
         hidden_channels: Between the convolutions.
         preactivation: Whether a ReLU comes first; not before the image.
         down: Whether it halves the size.
+        relu_skip: Whether the skip gets what the first ReLU made (PyTorch-StudioGAN), or x.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, hidden_channels: int, preactivation: bool, down: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        preactivation: bool,
+        down: bool,
+        relu_skip: bool = False,
     ) -> None:
         super().__init__()
-        self.preactivation, self.down = preactivation, down
+        self.preactivation, self.down, self.relu_skip = preactivation, down, relu_skip
         self.conv1 = Conv2d(in_channels, hidden_channels, 3, padding=1, act="relu")
         self.conv2 = Conv2d(hidden_channels, out_channels, 3, padding=1)
         self.conv_sc = Conv2d(in_channels, out_channels, 1) if down or in_channels != out_channels else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = x.relu() if self.preactivation else x  # [N, I, H, W]
+        x = h if self.relu_skip else x
         h = self.conv1(h)  # [N, hidden, H, W]
         h = self.conv2(h)  # [N, O, H, W]
         if self.down:
@@ -313,6 +321,7 @@ def set_up(
     num_itrs: int = 1,
     num_svs: int = 1,
     channels_last: bool = False,
+    sn_layout: str = "biggan",
 ) -> None:
     """The last step of a constructor: initial weights, spectral norm, memory format.
 
@@ -324,9 +333,10 @@ def set_up(
         spectral_norm: Whether there is any.
         sn_eps, num_itrs, num_svs: As `eps`, `num_iters` and `num_svs` in `gankern.nn.attach_spectral_norm`.
         channels_last: Memory format of the weights.
+        sn_layout: `layout` of `gankern.nn.attach_spectral_norm`.
 
     Raises:
-        ValueError: `init` is unknown.
+        ValueError: `init` or `sn_layout` is unknown.
     """
     if init not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
@@ -334,7 +344,7 @@ def set_up(
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | torch.nn.Embedding):
             _initialise(module.weight, init)
     if spectral_norm:
-        attach_spectral_norm(network, skip=skip, eps=sn_eps, num_iters=num_itrs, num_svs=num_svs)
+        attach_spectral_norm(network, sn_layout, skip=skip, eps=sn_eps, num_iters=num_itrs, num_svs=num_svs)
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

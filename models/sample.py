@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import device_of, seed_list
 
 if TYPE_CHECKING:
     import torch
 
-    from .config import Config
+    from .convert import Checkpoint
     from .training.state import Generator
 
 
@@ -19,7 +20,7 @@ def add_options(sample: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     sample.set_defaults(run=run)
     add = sample.add_argument
-    add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
+    add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
     add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
     add("--trunc", type=float, default=1.0, help="truncation: 1 for full variety, 0.7 for safer images [1]")
     add("--class", type=int, dest="class_idx", metavar="K", help="class to show [every class, for each seed]")
@@ -33,16 +34,16 @@ def run(args: argparse.Namespace) -> int:
 
     from .training.pictures import generate, present, tile
     from .training.png import write_png
-    from .training.run_folder import find_snapshot
 
     device = device_of(args.device)
-    config, G_ema = load_generator(find_snapshot(args.checkpoint, Path()), device)
-    classes = _classes(args.class_idx, config.model.c_dim)
+    checkpoint, G_ema = load_generator(args.checkpoint, device)
+    model = checkpoint.model
+    classes = _classes(args.class_idx, model.c_dim)
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:
         z = latent(G_ema, seed, args.trunc).to(device)
-        c = torch.eye(config.model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
+        c = torch.eye(model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
         with torch.no_grad():
             psi = args.trunc if hasattr(G_ema, "mapping") else 1.0
             img = generate(G_ema, z.repeat(len(c), 1), c, psi)  # [classes, C, h, w]
@@ -56,20 +57,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_generator(snapshot: Path, device: torch.device) -> tuple[Config, Generator]:
-    """The configuration and the averaged generator of a snapshot, grown to where it was."""
-    from .config import Config, build_networks
-    from .training.checkpoint import load_snapshot
+def load_generator(path: Path, device: torch.device) -> tuple[Checkpoint, Generator]:
+    """A checkpoint, and its averaged generator or, where there is none, its plain one."""
+    from . import convert
     from .training.standing import with_standing_statistics
 
-    state, saved = load_snapshot(snapshot)
-    config = Config.from_json(saved)
-    G_ema: Generator = build_networks(config)[0]
-    G_ema.load_state_dict(state["G_ema"])
-    if state.get("grown") is not None:
-        G_ema.grow(*state["grown"])
-    training = config.training
-    return config, with_standing_statistics(G_ema.to(device).eval(), training.standing_batches, training.batch)
+    checkpoint = convert.load(path)
+    G = checkpoint.G_ema or checkpoint.G
+    if G is None:
+        raise ValueError(f"{path} has no generator, only {', '.join(checkpoint.networks())}")
+    if checkpoint.model.precision == "fp16" and device.type == "cpu":
+        G = _in_fp32(checkpoint, G)
+    G = G.to(device).eval()
+    if checkpoint.training is not None:
+        G = with_standing_statistics(G, checkpoint.training.standing_batches, checkpoint.training.batch)
+    return checkpoint, G
+
+
+def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
+    """The same generator where no layer computes in half precision, which CPUs cannot."""
+    from .config import FAMILIES
+
+    options: Any = checkpoint.model
+    slow: Generator = FAMILIES[checkpoint.family].build(replace(options, num_fp16_res=0, precision="fp32"))[0]
+    slow.load_state_dict(G.state_dict())
+    if hasattr(G, "grow"):
+        slow.grow(G.resolution, G.fading)
+    return slow
 
 
 def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:

@@ -29,6 +29,7 @@ from gankern.nn import EqualizedConv2d, EqualizedLinear, MinibatchStddev
 from .progan import BOX, LRELU, GrowingNetwork, _checked, _is_lowp
 
 NOISE_MODES = ("random", "const", "none")
+VARIANTS = ("stylegan", "style-based-gan-pytorch")
 
 
 class MappingNetwork(torch.nn.Module):
@@ -118,30 +119,33 @@ class Epilogue(torch.nn.Module):
         channels: Of x.
         w_dim: Dimension of w.
         size: (height, width) of x.
+        bias: Whether there is a bias.
+        eps: Of the instance norm.
     """
 
     noise_const: torch.Tensor
 
-    def __init__(self, channels: int, w_dim: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, w_dim: int, size: tuple[int, int], bias: bool = True, eps: float = 1e-8) -> None:
         super().__init__()
+        self.eps = eps
         self.noise_strength = torch.nn.Parameter(torch.zeros([channels]))
-        self.bias = torch.nn.Parameter(torch.zeros([channels]))
+        self.bias = torch.nn.Parameter(torch.zeros([channels])) if bias else None
         self.affine = EqualizedLinear(w_dim, 2 * channels)
         self.register_buffer("noise_const", torch.randn(size))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str) -> torch.Tensor:
-        """x [N, C, H, W] and w [N, w_dim] -> [N, C, H, W]."""
+    def forward(self, x: torch.Tensor, w: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """x [N, C, H, W], w [N, w_dim] and what `noise` gave -> [N, C, H, W]."""
         scale, shift = self.affine(w).chunk(2, dim=1)  # [N, C]
-        noise = self._noise(x.shape[0], noise_mode)
         strength = None if noise is None else self.noise_strength
-        return style_epilogue(x, noise, strength, self.bias, 1 + scale, shift, act="lrelu")
+        return style_epilogue(x, noise, strength, self.bias, 1 + scale, shift, act="lrelu", eps=self.eps)
 
-    def _noise(self, n: int, noise_mode: str) -> torch.Tensor | None:
+    def noise(self, n: int, noise_mode: str) -> torch.Tensor | None:
+        """Noise for n images: [N, 1, H, W], [H, W] or None."""
         if noise_mode == "none":
             return None
         if noise_mode == "const":
             return self.noise_const  # [H, W]
-        return torch.randn([n, 1, *self.noise_const.shape], device=self.bias.device)  # [N, 1, H, W]
+        return torch.randn([n, 1, *self.noise_const.shape], device=self.noise_strength.device)  # [N, 1, H, W]
 
 
 class SynthesisBlock(torch.nn.Module):
@@ -149,7 +153,8 @@ class SynthesisBlock(torch.nn.Module):
 
     The up-convolution is nearest neighbour upsampling and a 3x3 kernel, then a blur. The form published as fused, one
     transposed convolution with a 4x4 kernel, is the same with the 3x3 kernel turned by 180 degrees; so only the stored
-    kernels differ (`fused_scale`), and `gankern.conv2d_resample` computes either in the cheapest order.
+    kernels differ (`fused_scale`), and `gankern.conv2d_resample` computes either in the cheapest order. `variant` as in
+    `SynthesisNetwork`.
     """
 
     blur_filter: torch.Tensor
@@ -164,20 +169,24 @@ class SynthesisBlock(torch.nn.Module):
         fused_scale: bool,
         blur_filter: Sequence[float],
         lowp_dtype: torch.dtype | None,
+        variant: str,
     ) -> None:
         super().__init__()
         self.lowp_dtype = lowp_dtype
         self.is_first = in_channels == 0
+        published = variant == "stylegan"
+        self.shares_noise = not published
+        eps = 1e-8 if published else 1e-5
         conv: dict[str, Any] = {"bias": False, "weight_gain": math.sqrt(2)}
         if self.is_first:
             self.const = torch.nn.Parameter(torch.ones([out_channels, *size]))
         else:
-            conv0 = {"up": 2, "resample_filter": BOX, "flip_weight": not fused_scale, **conv}
+            conv0 = {**conv, "up": 2, "resample_filter": BOX, "flip_weight": not fused_scale, "bias": not published}
             self.conv0 = EqualizedConv2d(in_channels, out_channels, 3, **conv0)
             _register_filter(self, blur_filter)
-        self.epilogue0 = Epilogue(out_channels, w_dim, size)
+        self.epilogue0 = Epilogue(out_channels, w_dim, size, bias=published, eps=eps)
         self.conv1 = EqualizedConv2d(out_channels, out_channels, 3, **conv)
-        self.epilogue1 = Epilogue(out_channels, w_dim, size)
+        self.epilogue1 = Epilogue(out_channels, w_dim, size, eps=eps)
         self.torgb = EqualizedConv2d(out_channels, img_channels, 1)
 
     def forward(self, x: torch.Tensor | None, ws: torch.Tensor, noise_mode: str) -> torch.Tensor:
@@ -189,9 +198,11 @@ class SynthesisBlock(torch.nn.Module):
         else:
             x = self.conv0(x.to(dtype))  # [N, O, H, W]
             x = filter2d(x, self.blur_filter.float())  # [N, O, H, W]
-        x = self.epilogue0(x, w0, noise_mode)  # [N, O, H, W]
+        noise = self.epilogue0.noise(x.shape[0], noise_mode)
+        x = self.epilogue0(x, w0, noise)  # [N, O, H, W]
         x = self.conv1(x)  # [N, O, H, W]
-        return self.epilogue1(x, w1, noise_mode)  # [N, O, H, W]
+        noise = noise if self.shares_noise else self.epilogue1.noise(x.shape[0], noise_mode)
+        return self.epilogue1(x, w1, noise)  # [N, O, H, W]
 
 
 class SynthesisNetwork(GrowingNetwork):
@@ -205,6 +216,9 @@ class SynthesisNetwork(GrowingNetwork):
         fused_scale: For which published form the kernels of the up-convolutions are stored: False for upsampling and
             convolution, True for one transposed convolution, 'auto' for the latter from resolution 128 on.
         blur_filter: Taps of the low-pass filter after upsampling.
+        variant: 'stylegan', or 'style-based-gan-pytorch' for weights that were trained with that code, which differs
+            from the paper's: the instance norm has eps 1e-5, the two layers of a resolution share their noise, the bias
+            of an up-convolution, `conv0.bias`, is added before the blur, and the constant has none.
         num_fp16_res: How many of the highest resolutions up to img_resolution compute in `lowp_dtype`; never 4.
         lowp_dtype: torch.bfloat16 or torch.float16; parameters, styles, images and the rest stay in float32.
         channels_last: Memory format of weights, which the activations follow.
@@ -222,11 +236,14 @@ class SynthesisNetwork(GrowingNetwork):
         channel_max: int = 512,
         fused_scale: bool | Literal["auto"] = "auto",
         blur_filter: Sequence[float] = (1, 2, 1),
+        variant: str = "stylegan",
         num_fp16_res: int = 0,
         lowp_dtype: torch.dtype = torch.bfloat16,
         channels_last: bool = False,
     ) -> None:
         super().__init__(img_resolution, base_size)
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
         if fused_scale not in (True, False, "auto"):
             raise ValueError(f"fused_scale must be True, False or 'auto', got {fused_scale!r}")
         self.w_dim, self.img_channels = w_dim, img_channels
@@ -236,7 +253,7 @@ class SynthesisNetwork(GrowingNetwork):
             fused = res >= 128 if fused_scale == "auto" else bool(fused_scale)
             dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
             widths, size = (in_channels, out_channels, w_dim), (base_size[0] * res // 4, base_size[1] * res // 4)
-            block = SynthesisBlock(*widths, size, img_channels, fused, blur_filter, dtype)
+            block = SynthesisBlock(*widths, size, img_channels, fused, blur_filter, dtype, variant)
             setattr(self, f"b{res}", block)
             in_channels = out_channels
         self.num_ws = 2 * len(self.block_resolutions)
@@ -319,7 +336,7 @@ class DiscriminatorBlock(torch.nn.Module):
     """One resolution of the discriminator (ProGAN, table 2), with a blur before the downsampling convolution.
 
     That one, published as a 3x3 kernel and a mean of 2x2 pixels or as one strided 4x4 kernel, is the same either way,
-    kernels included.
+    kernels included. `wide` as in `Discriminator`.
     """
 
     blur_filter: torch.Tensor
@@ -331,13 +348,15 @@ class DiscriminatorBlock(torch.nn.Module):
         img_channels: int,
         blur_filter: Sequence[float],
         lowp_dtype: torch.dtype | None,
+        wide: bool,
     ) -> None:
         super().__init__()
         self.lowp_dtype = lowp_dtype
+        hidden = out_channels if wide else in_channels
         self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, **LRELU)
-        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, **LRELU)
+        self.conv0 = EqualizedConv2d(in_channels, hidden, 3, **LRELU)
         _register_filter(self, blur_filter)
-        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, down=2, resample_filter=BOX, **LRELU)
+        self.conv1 = EqualizedConv2d(hidden, out_channels, 3, down=2, resample_filter=BOX, **LRELU)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
         """Image [N, img_channels, H, W] -> x [N, I, H, W]."""
@@ -345,7 +364,7 @@ class DiscriminatorBlock(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [N, I, H, W] -> [N, O, H / 2, W / 2]."""
-        x = self.conv0(x.to(self.lowp_dtype or self.conv0.weight.dtype))  # [N, I, H, W]
+        x = self.conv0(x.to(self.lowp_dtype or self.conv0.weight.dtype))  # [N, I or O, H, W]
         x = filter2d(x, self.blur_filter.float())  # [N, I, H, W]
         return self.conv1(x)  # [N, O, H / 2, W / 2]
 
@@ -396,6 +415,8 @@ class Discriminator(GrowingNetwork):
         img_channels: Channels of the image.
         channel_base, channel_max, blur_filter, num_fp16_res, lowp_dtype, channels_last: As in `SynthesisNetwork`.
         mbstd_group_size, mbstd_num_channels: Of `gankern.minibatch_stddev`; 0 channels for none.
+        wide: Whether a block is as wide between its convolutions as after them (style-based-gan-pytorch), or as before
+            them.
     """
 
     def __init__(
@@ -412,13 +433,14 @@ class Discriminator(GrowingNetwork):
         channels_last: bool = False,
         mbstd_group_size: int | None = 4,
         mbstd_num_channels: int = 1,
+        wide: bool = False,
     ) -> None:
         super().__init__(img_resolution, base_size)
         self.c_dim, self.img_channels = c_dim, img_channels
         channels = {res: min(channel_base // res, channel_max) for res in [2, *self.block_resolutions]}
         for res in self.block_resolutions[1:]:
             dtype = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
-            block = DiscriminatorBlock(channels[res], channels[res // 2], img_channels, blur_filter, dtype)
+            block = DiscriminatorBlock(channels[res], channels[res // 2], img_channels, blur_filter, dtype, wide)
             setattr(self, f"b{res}", block)
         mbstd = mbstd_group_size, mbstd_num_channels
         self.b4 = DiscriminatorEpilogue(channels[4], channels[2], c_dim, img_channels, base_size, *mbstd)

@@ -29,6 +29,10 @@ class BigGANOptions:
     sn_eps: float
     precision: str
     channels_last: bool
+    bn_eps: float = 1e-5
+    sn_layout: str = "biggan"
+    g_spectral_norm: bool = True
+    relu_skip: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attention", tuple(self.attention))  # JSON knows no tuples
@@ -176,9 +180,15 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
         "attention": options.attention,
         "init": options.init,
         "sn_eps": options.sn_eps,
+        "sn_layout": options.sn_layout,
         "lowp_dtype": lowp_dtype,
         "channels_last": options.channels_last,
     }
-    hierarchy: dict[str, Any] = {"hier": options.hier, "shared_dim": options.shared_dim}
-    base_size = (options.base, options.base)
-    return Generator(options.z_dim, base_size=base_size, **hierarchy, **shared), Discriminator(**shared)
+    own: dict[str, Any] = {
+        "hier": options.hier,
+        "shared_dim": options.shared_dim,
+        "bn_eps": options.bn_eps,
+        "spectral_norm": options.g_spectral_norm,
+    }
+    G = Generator(options.z_dim, base_size=(options.base, options.base), **own, **shared)
+    return G, Discriminator(relu_skip=options.relu_skip, **shared)

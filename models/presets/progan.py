@@ -34,6 +34,9 @@ class ProGANOptions:
     num_fp16_res: int
     precision: str
     channels_last: bool
+    unit_bias: bool = False
+    mbstd_grouping: str = "strided"
+    mbstd_unbiased: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ def build(options: ProGANOptions) -> tuple[nn.Module, nn.Module]:
         "lowp_dtype": torch.bfloat16 if options.precision == "bf16" else torch.float16,
         "channels_last": options.channels_last,
     }
-    G = Generator(z_dim=options.z_dim, **shared)
-    D = Discriminator(fused_scale=options.fused_scale, mbstd_group_size=options.mbstd_group_size, **shared)
+    mbstd: dict[str, Any] = {
+        "mbstd_group_size": options.mbstd_group_size,
+        "mbstd_grouping": options.mbstd_grouping,
+        "mbstd_unbiased": options.mbstd_unbiased,
+    }
+    G = Generator(z_dim=options.z_dim, unit_bias=options.unit_bias, **shared)
+    D = Discriminator(fused_scale=options.fused_scale, **mbstd, **shared)
     return G, D

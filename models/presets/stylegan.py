@@ -26,10 +26,12 @@ class StyleGANOptions:
     map_depth: int
     channel_base: int
     channel_max: int
-    mbstd_group_size: int
+    mbstd_group_size: int | None
     num_fp16_res: int
     precision: str
     channels_last: bool
+    variant: str = "stylegan"
+    d_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def build(options: StyleGANOptions) -> tuple[nn.Module, nn.Module]:
         "channels_last": options.channels_last,
     }
     mapping = {"num_layers": options.map_depth}
-    G = Generator(z_dim=options.z_dim, w_dim=options.w_dim, mapping_kwargs=mapping, **shared)
-    D = Discriminator(mbstd_group_size=options.mbstd_group_size, **shared)
+    own: dict[str, Any] = {"z_dim": options.z_dim, "w_dim": options.w_dim, "variant": options.variant}
+    G = Generator(mapping_kwargs=mapping, **own, **shared)
+    D = Discriminator(mbstd_group_size=options.mbstd_group_size, wide=options.d_wide, **shared)
     return G, D
