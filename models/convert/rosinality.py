@@ -57,6 +57,8 @@ def load(content: Any, which: str | None = None) -> Checkpoint:
         )
     model = _options(**only("size", sizes))
     mean = content.get("latent_avg")
+    if mean is not None and not isinstance(mean, Tensor):
+        raise ValueError(f"{NAME}: latent_avg must be a tensor, got {type(mean).__name__}")
     ready: dict[str, State] = {}
     for name, state in states.items():
         ready[name] = without_constants(f"{NAME}: {name}", state, _constants(name, model.img_resolution))

@@ -1,4 +1,4 @@
-"""State dicts as files hold them: which networks there are, and which of their tensors are constants."""
+"""State dicts as files hold them: what is one, what its keys and shapes say, which of its tensors are constants."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from .checkpoint import refuse_keys
 
 State = Mapping[str, Tensor]
-MEAN_OF = 10_000  # latents, as many as the published mean of w is taken over
+MEAN_OF = 10_000  # latents: the mean of w then errs by a hundredth of the spread of w
 
 
 def is_state(value: Any, *keys: str) -> bool:
     """Whether a value is a state dict with one of these keys, which no other format has."""
-    return isinstance(value, dict) and any(isinstance(value.get(key), Tensor) for key in keys)
+    if not isinstance(value, dict) or not any(key in value for key in keys):
+        return False
+    return all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items())
 
 
 def count(state: State, prefix: str) -> int:

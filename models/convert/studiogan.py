@@ -160,7 +160,7 @@ def _states(content: Mapping[str, Any]) -> dict[str, State]:
         return {"D": state}
     found: dict[str, State] = {}
     for name in NETWORKS:
-        files = [file for file in content if file.startswith(f"model={name}-")]
+        files = [file for file in content if isinstance(file, str) and file.startswith(f"model={name}-")]
         if len(files) > 1:
             raise ValueError(f"{NAME}: the folder has {', '.join(files)}; name one file, or leave one of each network")
         one = content[files[0]] if files else None

@@ -21,10 +21,11 @@ from .states import State, count, is_state, mean_w, naming, only, without_consta
 from .widths import channel_base_of
 
 NAME = "style-based-gan-pytorch"
-VARIANT = "style-based-gan-pytorch"
 NETWORKS = {"generator": "G", "discriminator": "D", "g_running": "G_ema"}
 GENERATOR = ("generator.progression.0.conv1.input", "style.1.linear.weight_orig")
 DISCRIMINATOR = ("linear.linear.weight_orig", "progression.0.conv1.0.conv.weight_orig")
+SHARED = ("img_resolution", "img_channels", "channel_base", "channel_max")  # options of G and D
+LATENTS = {"z_dim": 512, "w_dim": 512, "map_depth": 8}  # as published
 FUSED = 128  # from this resolution on, resampling and convolution are one layer
 
 
@@ -36,7 +37,7 @@ def recognises(content: Any) -> bool:
 def load(content: Any, which: str | None = None) -> Checkpoint:
     """The networks of a checkpoint, grown to the last resolution that was trained; all resolutions are kept."""
     states = chosen(NAME, _states(content), which)
-    notes = [f"variant {VARIANT!r} of the networks, which computes what that code computes"]
+    notes = [f"variant {NAME!r} of the networks, which computes what that code computes"]
     if "g_optimizer" in content:
         notes.append("left out: the optimisers' state")
     sizes = {name: _sizes_of_D(state) if name == "D" else _sizes(state) for name, state in states.items()}
@@ -53,7 +54,7 @@ def load(content: Any, which: str | None = None) -> Checkpoint:
         resolution = _last_trained(net)
         net.grow(resolution, False)  # type: ignore[operator]
         if resolution < model.img_resolution:
-            checkpoint.notes.append(f"{name} was trained up to {resolution}x{resolution}, and makes such images")
+            checkpoint.notes.append(f"{name} was trained up to {resolution}x{resolution}, and is for such images")
         if name != "D":
             net.mapping.w_avg.copy_(mean_w(net.mapping, model.z_dim))  # type: ignore[union-attr, operator, arg-type]
     if set(states) != {"D"}:
@@ -68,9 +69,9 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         ValueError: They are not of the variant that computes what style-based-gan-pytorch computes.
     """
     model: Any = checkpoint.model
-    if checkpoint.family != "stylegan" or model.variant != VARIANT:
+    if checkpoint.family != "stylegan" or model.variant != NAME:
         got = checkpoint.family + (f" of variant {model.variant!r}" if checkpoint.family == "stylegan" else "")
-        raise ValueError(f"{NAME} knows only stylegan of variant {VARIANT!r}, got {got}")
+        raise ValueError(f"{NAME} knows only stylegan of variant {NAME!r}, got {got}")
     if model.c_dim or model.mbstd_group_size is not None:
         got = f"{model.c_dim} labels and mbstd_group_size {model.mbstd_group_size}"
         raise ValueError(f"{NAME} knows no labels, and only mbstd_group_size None, got {got}")
@@ -210,10 +211,6 @@ def _states(content: dict[str, Any]) -> dict[str, State]:
     return {ours: content[name] for name, ours in NETWORKS.items() if is_state(content.get(name), *markers[name])}
 
 
-SHARED = ("img_resolution", "img_channels", "channel_base", "channel_max")
-LATENTS = {"z_dim": 512, "w_dim": 512, "map_depth": 8}  # as published
-
-
 def _sizes(state: State) -> dict[str, int]:
     """What a generator's shapes say."""
     what, steps = f"{NAME}: the generator", count(state, "generator.progression.")
@@ -248,7 +245,7 @@ def _options(**sizes: Any) -> StyleGANOptions:
         num_fp16_res=0,
         precision="fp32",
         channels_last=False,
-        variant=VARIANT,
+        variant=NAME,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from plain_style_based_gan import discriminate, discriminator_state, generate, generator_state
 
 from gankern.models.convert import load, save, style_based_gan
+from gankern.models.stylegan import Generator
 
 LAST = 5  # the step of 128x128
 CLOSE = {"atol": 2e-3, "rtol": 1e-4}  # the instance norm of small maps enlarges what a convolution rounds
@@ -117,3 +118,8 @@ def test_the_paper_s_own_networks_are_not_written(content, tmp_path):
     object.__setattr__(checkpoint.model, "variant", "stylegan")
     with pytest.raises(ValueError, match="only stylegan of variant"):
         save(checkpoint, tmp_path / "out.model", "style-based-gan-pytorch")
+
+
+def test_a_variant_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="variant must be one of stylegan, style-based-gan-pytorch, got 'other'"):
+        Generator(4, 0, 4, 8, 3, channel_max=4, variant="other")

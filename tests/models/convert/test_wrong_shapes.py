@@ -40,3 +40,12 @@ def test_a_tensor_of_another_shape_is_refused(file):
         with pytest.raises(ValueError) as refused:
             fmt.load({place: state | {key: wrong}}, None)
         assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [{1: 2}, {"g_ema": 3}, {"state_dict": {"linear0.weight": None}}, {"G.pth": [1]}, [], 7]
+)
+def test_what_is_no_state_dict_is_not_recognised(content):
+    for fmt in (biggan_pytorch, gan_zoo, huggingface, rosinality, studiogan, style_based_gan):
+        assert not fmt.recognises(content)
+        assert not fmt.recognises({"generator": {5: content}, "netG": content, "g": {"input.input": content}})
