@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="a snapshot, or a run folder for its newest one")
+    add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
     add_metric_options(parser)
     add("--data", help="real images, as for train [those of the run]")
     add("--batch", type=int, default=64, help="images at a time, even [64]")
@@ -81,22 +81,25 @@ def _measure(args: argparse.Namespace, device: torch.device) -> int:
     from .metrics.ranks import rank
     from .sample import load_generator
     from .training.data import open_data
-    from .training.run_folder import find_snapshot
 
-    snapshot = find_snapshot(args.checkpoint, Path())
-    config, G_ema = load_generator(snapshot, device)
-    data = open_data(args.data or config.data.source, config.data.cond)
+    checkpoint, G_ema = load_generator(args.checkpoint, device)
+    source, cond = args.data, checkpoint.model.c_dim > 0
+    if source is None:
+        if checkpoint.data is None:
+            raise ValueError(f"--data must say which real images to compare with, which {args.checkpoint} does not")
+        source, cond = checkpoint.data.source, checkpoint.data.cond
+    data = open_data(source, cond)
     options = replace(_options(args), batch=args.batch, seed=args.seed, truncation_psi=args.trunc)
     if rank() == 0:
         options = replace(options, report=Bar())
     start = time.perf_counter()
     values = evaluate(G_ema, data, args.metrics.split(","), options)
     if rank() == 0:
-        print(f"{snapshot} against {data.name}, {time.perf_counter() - start:.1f} s")
+        print(f"{args.checkpoint} against {data.name}, {time.perf_counter() - start:.1f} s")
         for name, value in values.items():
             print(f"{name:>20}  {value:.5g}")
         if args.json:
-            args.json.write_text(json.dumps({"snapshot": str(snapshot), **values}, indent=2) + "\n")
+            args.json.write_text(json.dumps({"snapshot": str(args.checkpoint), **values}, indent=2) + "\n")
     return 0
 
 
