@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, G_ema = load_generator(args.checkpoint, device)
     model = checkpoint.model
     classes = _classes(args.class_idx, model.c_dim)
+    if args.trunc != 1 and checkpoint.family == "progan":
+        raise ValueError(f"--trunc must be 1 for ProGAN, which gives every latent the same length, got {args.trunc:g}")
     args.outdir.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in args.seeds:

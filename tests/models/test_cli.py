@@ -130,10 +130,10 @@ def test_a_run_too_short_to_grow_says_so_in_place_of_its_quality(
 
 
 @pytest.mark.usefixtures("tiny_growing")
-def test_a_generator_without_styles_is_not_truncated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progan_is_not_truncated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gankern(*GROWING, "progan-digits", "--outdir", tmp_path, "--kimg", "0.008")
     assert gankern("sample", tmp_path / "00000-digits-progan-digits", "--trunc", "0.7") == 1
-    assert "truncation needs a generator with styles, got psi 0.7" in capsys.readouterr().err
+    assert "--trunc must be 1 for ProGAN, which gives every latent the same length, got 0.7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "eager"), [(["--backend", "eager"], True), ([], False)], ids=["eager", "default"])

@@ -494,8 +494,8 @@ def path_length(G, dtype):
 def test_penalties_of_wide_networks_equal_eagers_parameter_gradients_included(make, penalty, monkeypatch):
     """48 channels at 32x32 are wide enough for the fast convolution, whose rounding is the largest."""
     used = []
-    fast = routines._winograd
-    monkeypatch.setattr(routines, "_winograd", lambda *inputs: used.append(1) or fast(*inputs))
+    fast = routines.winograd
+    monkeypatch.setattr(routines, "winograd", lambda *inputs: used.append(1) or fast(*inputs))
     net = make(32, channel_base=32 * 48, channel_max=48)
     backend = "native" if gankern.dispatch.why_not("upfirdn2d", "native", "cpu") is None else "eager"
     actual = penalty_gradients(net, penalty, torch.float32, backend)

@@ -233,13 +233,13 @@ def test_switching_resolutions_leaks_no_memory(digits16: ImageData) -> None:
     step = steps_of(state, digits16)
     step()
     held = []
-    for _ in range(4):
+    for _ in range(5):
         for nimg in (0, 80, 128, 176, 216):  # train, fade, train, fade, train: as often as the loop turns
             state.cur_nimg = nimg
             steps_of(state, digits16)()
             state.stats.values.clear()
         held.append(live_bytes())
-    assert held[1:] == held[:-1]
+    assert held[2:] == held[1:-1]  # in the first round, what earlier tests left may go
 
 
 def test_growing_with_networks_that_cannot_is_refused() -> None:
