@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from gankern import convolution_table as table
-from gankern.transformed_weights import MOST_TILES, transformed
+from gankern.transformed_weights import transformed
 
 PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
 
@@ -140,8 +140,7 @@ def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool,
         layer: scale, out_scale, noise, strength, b, act, alpha, gain and clamp of `winograd_conv2d`.
     """
     x = _dense(x, w)
-    count = _tiles(_small(x.shape, False, padding, transposed))
-    u = transformed(w, transposed, False) if count <= MOST_TILES else torch.ops.gankern.winograd_weight(w, transposed)
+    u = transformed(w, transposed, strided=False)
     py, px = (2 - p for p in padding) if transposed else padding
     return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *layer)
 
@@ -151,9 +150,7 @@ def winograd_strided(
 ) -> torch.Tensor:
     """A 3x3 convolution at stride 2 in Winograd's algorithm, or its transpose; arguments as in `winograd`."""
     x = _dense(x, w)
-    if _tiles(_small(x.shape, True, padding, transposed)) > MOST_TILES:
-        return torch.ops.gankern.winograd_strided(x, w, *padding, transposed, *output_padding)
-    u, o = transformed(w, transposed, True), w.shape[1 if transposed else 0]
+    u, o = transformed(w, transposed, strided=True), w.shape[1 if transposed else 0]
     return torch.ops.gankern.winograd_strided_conv2d(x, u, o, *padding, transposed, *output_padding, None, None)
 
 

@@ -1,28 +1,28 @@
 """Weights in the form that Winograd's algorithm multiplies with, kept for the next time that the same numbers come.
 
 Kept by content: whatever changes a weight, an optimiser, `.data`, NumPy or another process, it is transformed anew. To
-find out takes a tenth of a transform.
+find out takes a tenth of a transform. The memory of what came last a while ago serves what is new: fresh memory would
+cost several times the transform.
 """
 
 from __future__ import annotations
 
 import os
-import random
+import sys
 import threading
 
 import torch
 
-# How many bytes are kept, of weights that are used in as few tiles as this at most: with more, their transform costs
-# next to nothing.
 MOST_BYTES = int(os.environ.get("GANKERN_KEPT_WEIGHTS_MB", "1024")) << 20
-MOST_TILES = 512
+WHILE = 512  # so many calls is longer than a training iteration, after which weights are others
 
-_kept: dict[tuple, torch.Tensor] = {}
+_kept: dict[tuple, tuple[torch.Tensor, int]] = {}  # oldest first: transformed, and at which call it came last
+_calls = 0
 _lock = threading.Lock()
 
 
 def transformed(w: torch.Tensor, transposed: bool, strided: bool) -> torch.Tensor:
-    """What `winograd_weight` or, if strided, `winograd_strided_weight` makes of w.
+    """What `winograd_weight` or, if strided, `winograd_strided_weight` makes of w; not to be written to.
 
     Args:
         w: Weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution, on the CPU.
@@ -30,16 +30,37 @@ def transformed(w: torch.Tensor, transposed: bool, strided: bool) -> torch.Tenso
     """
     from gankern._host import fingerprint
 
+    global _calls
     w = w.contiguous()
     key = (fingerprint(w.data_ptr(), w.nbytes), w.shape, w.dtype, transposed, strided)
-    u = _kept.get(key)
-    if u is None:
-        ops = torch.ops.gankern
-        u = (ops.winograd_strided_weight if strided else ops.winograd_weight)(w, transposed)
-        with _lock:
-            while _kept and sum(t.nbytes for t in _kept.values()) + u.nbytes > MOST_BYTES:
-                # Any one, but not the oldest: training goes round, and what is oldest comes next.
-                del _kept[random.choice(list(_kept))]
-            if u.nbytes <= MOST_BYTES:
-                _kept[key] = u
+    with _lock:
+        _calls += 1
+        u = _kept.pop(key, (None, 0))[0]
+        if u is None:
+            u = _transform(w, transposed, strided)
+        if u.nbytes <= MOST_BYTES:
+            _kept[key] = (u, _calls)
     return u
+
+
+def _transform(w: torch.Tensor, transposed: bool, strided: bool) -> torch.Tensor:
+    ops = torch.ops.gankern
+    o, i = (w.shape[1], w.shape[0]) if transposed else (w.shape[0], w.shape[1])
+    u = _memory((o + 31) // 32 * 32 * 36 * i)
+    if u is None:
+        return (ops.winograd_strided_weight if strided else ops.winograd_weight)(w, transposed)
+    (ops.winograd_strided_weight_into if strided else ops.winograd_weight_into)(w, transposed, u)
+    return u
+
+
+def _memory(size: int) -> torch.Tensor | None:
+    """Makes room for so many numbers; the memory of an old one of this size, if there is one that nobody reads."""
+    total = 4 * size + sum(t.nbytes for t, _ in _kept.values())
+    for key, (u, call) in list(_kept.items()):
+        if call >= _calls - WHILE and total <= MOST_BYTES:
+            break
+        del _kept[key]
+        total -= u.nbytes
+        if u.numel() == size and sys.getrefcount(u) <= 3:  # of the list, of this function, of getrefcount
+            return u
+    return None

@@ -15,13 +15,14 @@ pytestmark = pytest.mark.skipif(not convolution._is_built(), reason="the native 
 @pytest.fixture
 def transforms(monkeypatch):
     """A list with an item for each weight that was transformed."""
-    transform, seen = torch.ops.gankern.winograd_weight, []
+    seen = []
 
-    def counted(*inputs):
-        seen.append(inputs)
-        return transform(*inputs)
+    def count(name):
+        transform = getattr(torch.ops.gankern, name)
+        monkeypatch.setattr(torch.ops.gankern, name, lambda *inputs: seen.append(inputs) or transform(*inputs))
 
-    monkeypatch.setattr(torch.ops.gankern, "winograd_weight", counted)
+    count("winograd_weight")
+    count("winograd_weight_into")
     return seen
 
 
@@ -120,20 +121,42 @@ def test_a_weight_that_stays_is_transformed_once_for_each_direction(transforms):
     assert len(transforms) == 2
 
 
-def test_a_weight_that_is_used_for_many_pixels_is_not_kept(transforms):
-    for _ in range(2):
-        gankern.conv2d(image(n=8, size=64), weight(), padding=1)
-    assert len(transforms) == 2
+def kept_bytes():
+    return sum(t.nbytes for t, _ in transformed_weights._kept.values())
+
+
+def test_no_more_is_kept_than_allowed_and_the_oldest_goes_first(monkeypatch, transforms):
+    one = 2 * 36 * 48 * 32 * 4
+    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 3 * one)
+    weights = [torch.randn(48, 48, 3, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
+    for w in weights:
+        assert_fresh(w)
+        assert kept_bytes() <= 3 * one
+    assert len(transformed_weights._kept) == 3
+    for w in weights[-3:]:
+        assert_fresh(w)
+    assert len(transforms) == 8
+
+
+def test_nothing_is_kept_where_nothing_is_allowed(monkeypatch):
+    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 0)
+    assert_fresh(weight())
     assert transformed_weights._kept == {}
 
 
-def test_no_more_is_kept_than_allowed(monkeypatch):
-    one = 2 * 36 * 48 * 32 * 4
-    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 3 * one)
-    for seed in range(8):
-        assert_fresh(torch.randn(48, 48, 3, 3, generator=torch.Generator().manual_seed(seed)))
-        assert sum(t.nbytes for t in transformed_weights._kept.values()) <= 3 * one
-    assert len(transformed_weights._kept) == 3
+def test_the_memory_of_what_is_long_unused_is_used_again_unless_it_is_read(monkeypatch):
+    monkeypatch.setattr(transformed_weights, "WHILE", 1)
+    first, second, third = (torch.randn(48, 48, 3, 3) for _ in range(3))
+    read = transformed_weights.transformed(first, False, False)
+    numbers = read.clone()
+    assert_fresh(second)
+    place = transformed_weights.transformed(second, False, False).data_ptr()
+    assert_fresh(third)
+    assert read.equal(numbers), "it was overwritten"
+    assert_fresh(first)
+    assert_fresh(first)
+    assert_fresh(torch.randn(48, 48, 3, 3))
+    assert place in {t.data_ptr() for t, _ in transformed_weights._kept.values()}
 
 
 def test_a_weight_is_told_from_itself_in_another_type_and_from_its_transpose():

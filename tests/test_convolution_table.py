@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from gankern import convolution_table as table
-from gankern import tune
+from gankern import transformed_weights, tune
 
 
 @pytest.fixture(autouse=True)
 def own_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(table, "OWN", tmp_path / "cache" / "convolution_table.json")
     monkeypatch.setattr(table, "_speedups", {})
+    monkeypatch.setattr(transformed_weights, "WHILE", transformed_weights.WHILE)
 
 
 def keys():

@@ -48,7 +48,12 @@ MAY_IMPORT = {
     "gankern/convolution.py": ("torch", "gankern.convolution_table", "gankern.transformed_weights"),
     "gankern/convolution_table.py": ("torch",),
     "gankern/transformed_weights.py": ("torch", "gankern._host"),
-    "gankern/tune.py": ("torch", "gankern.convolution", "gankern.convolution_table"),
+    "gankern/tune.py": (
+        "torch",
+        "gankern.convolution",
+        "gankern.convolution_table",
+        "gankern.transformed_weights",
+    ),
     "gankern/checks.py": ("torch",),
     "gankern/doctor.py": (
         "torch",

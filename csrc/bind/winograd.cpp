@@ -18,7 +18,7 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
 
 }  // namespace
 
-Tensor winograd_weight(const Tensor w_any, bool transposed) {
+void winograd_weight_into(const Tensor w_any, bool transposed, Tensor u) {
   STD_TORCH_CHECK(w_any.dim() == 4 && w_any.size(2) == 3 && w_any.size(3) == 3,
                   "gankern.winograd_weight: w must have shape [O, I, 3, 3]");
   const Tensor w = torch::stable::contiguous(torch::stable::to(w_any, ScalarType::Float));
@@ -26,11 +26,16 @@ Tensor winograd_weight(const Tensor w_any, bool transposed) {
   p.w = static_cast<const float*>(w.const_data_ptr());
   p.o = w.size(transposed ? 1 : 0), p.i = w.size(transposed ? 0 : 1);
   p.transposed = transposed;
-  Tensor u = torch::stable::new_empty(w, {columns_of(p.o), kWinogradPositions, p.i, kWinogradColumns});
-  p.u = static_cast<float*>(u.mutable_data_ptr());
+  p.u = room_for_weights(u, p.o, p.i);
   using namespace cpu;
   torch::stable::parallel_for(0, columns_of(p.o), 1,
                               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
+}
+
+Tensor winograd_weight(const Tensor w, bool transposed) {
+  const int64_t o = w.size(transposed ? 1 : 0), i = w.size(transposed ? 0 : 1);
+  Tensor u = empty_weights(w, o, i);
+  winograd_weight_into(w, transposed, u);
   return u;
 }
 
@@ -124,6 +129,7 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("winograd", TORCH_BOX(&winograd));
   m.impl("winograd_weight", TORCH_BOX(&winograd_weight));
+  m.impl("winograd_weight_into", TORCH_BOX(&winograd_weight_into));
   m.impl("winograd_conv2d", TORCH_BOX(&winograd_conv2d));
   m.impl("winograd_weight_gradient", TORCH_BOX(&winograd_weight_gradient));
 }

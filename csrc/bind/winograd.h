@@ -47,6 +47,21 @@ inline int64_t columns_of(int64_t o) {
   return (o + kWinogradColumns - 1) / kWinogradColumns;
 }
 
+inline int64_t floats_of_weights(int64_t o, int64_t i) {
+  return columns_of(o) * kWinogradPositions * i * kWinogradColumns;
+}
+
+// Memory for the transformed weights of o and i channels.
+inline Tensor empty_weights(const Tensor& w, int64_t o, int64_t i) {
+  return torch::stable::new_empty(w, {columns_of(o), kWinogradPositions, i, kWinogradColumns}, ScalarType::Float);
+}
+
+inline float* room_for_weights(Tensor& u, int64_t o, int64_t i) {
+  STD_TORCH_CHECK(u.scalar_type() == ScalarType::Float && u.is_contiguous() && u.numel() == floats_of_weights(o, i),
+                  "gankern.winograd_weight: u must be dense float32 of ", floats_of_weights(o, i), " numbers");
+  return static_cast<float*>(u.mutable_data_ptr());
+}
+
 // Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.
 inline int64_t equal_shares(int64_t blocks, int64_t columns) {
   const int64_t threads = torch::stable::get_num_threads();

@@ -21,10 +21,6 @@ void check_sizes(int64_t large_h, int64_t large_w, int64_t py, int64_t px) {
                   large_w);
 }
 
-int64_t floats_of_weights(int64_t o, int64_t i) {
-  return columns_of(o) * kWinogradPositions * i * kWinogradColumns;
-}
-
 WinogradStridedWeightParams weight_params(const Tensor& w, bool transposed) {
   STD_TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3,
                   "gankern.winograd_strided_weight: w must have shape [O, I, 3, 3]");
@@ -78,12 +74,17 @@ Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int6
 
 }  // namespace
 
-Tensor winograd_strided_weight(const Tensor w_any, bool transposed) {
+void winograd_strided_weight_into(const Tensor w_any, bool transposed, Tensor u) {
   const Tensor w = torch::stable::to(w_any, ScalarType::Float);
   WinogradStridedWeightParams p = weight_params(w, transposed);
-  Tensor u = torch::stable::new_empty(w, {columns_of(p.o), kWinogradPositions, p.i, kWinogradColumns});
-  p.u = static_cast<float*>(u.mutable_data_ptr());
+  p.u = room_for_weights(u, p.o, p.i);
   transform(p);
+}
+
+Tensor winograd_strided_weight(const Tensor w, bool transposed) {
+  const WinogradStridedWeightParams p = weight_params(w, transposed);
+  Tensor u = empty_weights(w, p.o, p.i);
+  winograd_strided_weight_into(w, transposed, u);
   return u;
 }
 
@@ -158,6 +159,7 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("winograd_strided", TORCH_BOX(&winograd_strided));
   m.impl("winograd_strided_weight", TORCH_BOX(&winograd_strided_weight));
+  m.impl("winograd_strided_weight_into", TORCH_BOX(&winograd_strided_weight_into));
   m.impl("winograd_strided_conv2d", TORCH_BOX(&winograd_strided_conv2d));
   m.impl("winograd_strided_weight_gradient", TORCH_BOX(&winograd_strided_weight_gradient));
 }

@@ -5,6 +5,7 @@ NCHW or channels_last, and compute in float32:
 
 - `winograd_weight(w, transposed) -> u`: the weights [O, I, 3, 3] transformed and packed for this processor, to be kept
   while w does not change; `transposed` ones are those of the input gradient, rotated by 180 degrees, O and I exchanged.
+  `winograd_weight_into(w, transposed, u)` writes them into memory that is there.
 - `winograd_conv2d(x, u, o, py, px, scale, out_scale, noise, strength, b, act, alpha, gain, clamp) -> y` with
   y = clamp(gain * f(out_scale * conv2d(scale * x) + strength * noise + b)): scale [N, I], out_scale [N, O], noise
   [N or 1, 1, H, W] of the result, strength a single number, b [O], each of any floating dtype or None.
@@ -158,6 +159,9 @@ library.define(
     fake=_fake_weight,
     setup_context=lambda ctx, inputs, output: None,
     backward=_no_derivative,
+)
+library.define(
+    "winograd_weight_into", "(Tensor w, bool transposed, Tensor(a!) u) -> ()", fake=lambda w, transposed, u: None
 )
 library.define(
     "winograd_conv2d",

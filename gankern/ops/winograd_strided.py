@@ -4,7 +4,8 @@ The kernels are raw ops, which the convolutions of the library call; all take im
 NCHW or channels_last, and compute in float32. `large` is the image at full resolution, `small` the one at half:
 
 - `winograd_strided_weight(w, transposed) -> u`: the weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution,
-  of any strides, transformed and packed for this processor, to be kept while w does not change.
+  of any strides, transformed and packed for this processor, to be kept while w does not change; `.._into(w, transposed,
+  u)` writes them into memory that is there.
 - `winograd_strided_conv2d(x, u, o, py, px, transposed, extra_y, extra_x, scale, out_scale) -> y` with
   y = out_scale * conv(scale * x): from large to small, or `transposed` from small to large with `extra` rows and
   columns of output padding; scale [N, I], out_scale [N, O] of any floating dtype or None.
@@ -175,6 +176,11 @@ library.define(
     fake=_fake_weight,
     setup_context=lambda ctx, inputs, output: None,
     backward=_no_derivative,
+)
+library.define(
+    "winograd_strided_weight_into",
+    "(Tensor w, bool transposed, Tensor(a!) u) -> ()",
+    fake=lambda w, transposed, u: None,
 )
 library.define(
     "winograd_strided_conv2d",
