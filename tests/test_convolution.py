@@ -210,3 +210,43 @@ def test_inputs_that_are_hard_for_the_transforms_stay_within_the_bound(values):
     found = gankern.conv2d(x, w, padding=1)
     quantum = 2.0**-149  # of denormals: what each of 64 * 9 products may lose, some times over in the transforms
     assert (found - exact).abs().max() <= 2e-5 * exact.abs().max() + 10 * 64 * 9 * quantum
+
+
+# (input channels, output channels) of the 3x3 layers of StyleGAN2-256 and ProGAN-256, and of BigGAN-128.
+STYLEGAN = [(512, 512), (512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]
+BIGGAN = [(1536, 1536), (1536, 768), (768, 768), (768, 384), (384, 384), (384, 192), (192, 192), (192, 96), (96, 96)]
+PROMISE = 2e-5  # of the largest result
+
+
+def largest_error(found, exact):
+    return ((found.double() - exact).abs().max() / exact.abs().max()).item()
+
+
+@pytest.mark.parametrize(("i", "o"), STYLEGAN + BIGGAN, ids=str)
+def test_every_layer_of_the_published_networks_keeps_the_promised_accuracy(i, o):
+    """Forward, input gradient and weight gradient, against float64; more pixels do not change the error of one."""
+    random = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(1, c, 12, 12, generator=random) for c in (i, o))
+    w = torch.randn(o, i, 3, 3, generator=random) / (9 * i) ** 0.5
+    ours = torch.ops.gankern.winograd_weight_gradient(x, dy, 1, 1, None, None)
+    exact = torch.ops.aten.convolution_backward(
+        dy.double(), x.double(), w.double(), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+    )
+    y = torch.nn.functional.conv2d(x.double(), w.double(), padding=1)
+    assert largest_error(convolution.winograd(x, w, [1, 1], False), y) < PROMISE
+    assert largest_error(convolution.winograd(dy, w, [1, 1], True), exact[0]) < PROMISE
+    assert largest_error(ours, exact[1]) < PROMISE
+
+
+@pytest.mark.parametrize(("i", "o"), STYLEGAN, ids=str)
+def test_every_layer_that_resamples_keeps_the_promised_accuracy(i, o):
+    random = torch.Generator().manual_seed(0)
+    small, large = torch.randn(1, i, 8, 8, generator=random), torch.randn(1, o, 17, 17, generator=random)
+    w = torch.randn(i, o, 3, 3, generator=random) / (9 * i) ** 0.5
+    up = torch.nn.functional.conv_transpose2d(small.double(), w.double(), stride=2)
+    down = torch.nn.functional.conv2d(large.double(), w.double(), stride=2)
+    dw = torch.nn.grad.conv2d_weight(large.double(), w.shape, small.double(), stride=2)
+    ours = torch.ops.gankern.winograd_strided_weight_gradient(large, small, 0, 0, None, None)
+    assert largest_error(convolution.winograd_strided(small, w, [0, 0], True), up) < PROMISE
+    assert largest_error(convolution.winograd_strided(large, w, [0, 0], False), down) < PROMISE
+    assert largest_error(ours, dw) < PROMISE
