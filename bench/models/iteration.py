@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -111,9 +113,9 @@ def category(func: Any, args: Sequence[Any]) -> str:
 
 
 def measure(
-    iteration: Iteration, variants: Sequence[Variant], resolution: int, batch: int, rounds: int
+    iteration: Iteration, variants: Sequence[Variant], resolution: int, batch: int, rounds: int, memory: bool
 ) -> list[dict[str, Any]]:
-    """Per variant: its losses, milliseconds per phase (median over rounds), and milliseconds per category."""
+    """Per variant: its losses, milliseconds per phase (median over rounds) and per category, and its peak memory."""
     runs = [iteration.start(variant, resolution, batch) for variant in variants]
     losses = [run.losses() for run in runs]
     seconds: list[dict[str, list[float]]] = [defaultdict(list) for _ in runs]
@@ -137,9 +139,18 @@ def measure(
                 "losses": loss,
                 "ms": {**phases, "iteration": sum(phases[name] / k for name, k in iteration.intervals.items())},
                 "spent": spent(run, iteration.intervals),
+                "peak_mb": peak_mb(iteration, run.variant, resolution, batch) if memory else None,
             }
         )
     return figures
+
+
+def peak_mb(iteration: Iteration, variant: Variant, resolution: int, batch: int) -> float:
+    """Largest resident memory, in MB, of a process of its own that trains one iteration; freed memory goes back."""
+    options = ["--resolution", str(resolution), "--batch", str(batch), "--peak-of", str(variant)]
+    command = [sys.executable, *iteration.command.split()[1:], *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def spent(run: Run, intervals: dict[str, int]) -> dict[str, float]:
@@ -156,12 +167,13 @@ def spent(run: Run, intervals: dict[str, int]) -> dict[str, float]:
 def table(report: dict[str, Any]) -> str:
     """Iterations and phases as ratios to the best eager fp32, then the milliseconds by category."""
     phases = [name for name in report["figures"][0]["ms"] if name != "iteration"]
-    lines = ["| resolution | variant | " + " | ".join([*phases, "iteration ms", "against eager fp32"]) + " |"]
-    lines.append("|" + "---|" * (len(phases) + 4))
+    lines = ["| resolution | variant | " + " | ".join([*phases, "iteration ms", "against eager fp32", "MB"]) + " |"]
+    lines.append("|" + "---|" * (len(phases) + 5))
     for figure in report["figures"]:
         best = best_eager(report, figure["resolution"])
         ratios = [f"{best['ms'][name] / figure['ms'][name]:.2f}x" for name in phases]
         total = [f"{figure['ms']['iteration']:.0f}", f"{best['ms']['iteration'] / figure['ms']['iteration']:.2f}x"]
+        total.append(f"{figure.get('peak_mb') or 0:.0f}")
         lines.append(f"| {figure['resolution']} | {figure['variant']} | " + " | ".join(ratios + total) + " |")
     categories = [*list(CATEGORIES), ELEMENTWISE]
     lines += ["", "| resolution | variant, ms of an iteration in | " + " | ".join(categories) + " |"]
@@ -169,7 +181,9 @@ def table(report: dict[str, Any]) -> str:
     for figure in report["figures"]:
         row = [f"{figure['spent'].get(what, 0):.0f}" for what in categories]
         lines.append(f"| {figure['resolution']} | {figure['variant']} | " + " | ".join(row) + " |")
-    about = f"{machine(report)}. Columns of phases: time of the best eager fp32 / of the variant."
+    about = (
+        f"{machine(report)}. Columns of phases: time of the best eager fp32 / of the variant. MB: peak of a process."
+    )
     return "\n".join([*lines, "", about])
 
 
@@ -210,6 +224,12 @@ def main(iteration: Iteration, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3, help="of which the median counts, after one to warm up")
     parser.add_argument("--variant", default="", metavar="TEXT", help="only those whose name contains this, e.g. fp32")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="do not measure peak memory, a process for each variant"
+    )
+    parser.add_argument(
+        "--peak-of", metavar="VARIANT", help="print the peak memory of one iteration of it, in MB, and stop"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default torch's choice")
     parser.add_argument("--json", metavar="FILE", help="write every figure to bench/results/FILE")
     parser.add_argument("--table", metavar="FILE", help="measure nothing: print the tables of bench/results/FILE")
@@ -217,16 +237,24 @@ def main(iteration: Iteration, argv: Sequence[str] | None = None) -> int:
     if args.table:
         print(table(json.loads((RESULTS / args.table).read_text())))
         return 0
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.peak_of:
+        run = iteration.start(
+            next(v for v in iteration.variants if str(v) == args.peak_of), args.resolution[0], args.batch
+        )
+        for name in iteration.intervals:
+            run.phase(name)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        return 0
     from gankern._host import keep_freed_memory
 
     keep_freed_memory()
-    if args.threads:
-        torch.set_num_threads(args.threads)
     variants = [v for v in iteration.variants if args.variant in str(v)]
     args.device, args.quick, args.flush_l2 = "cpu", False, False
     report = {**environment(args), "figures": []}
     for resolution in args.resolution:
-        report["figures"] += measure(iteration, variants, resolution, args.batch, args.rounds)
+        report["figures"] += measure(iteration, variants, resolution, args.batch, args.rounds, not args.no_memory)
         check_losses([f for f in report["figures"] if f["resolution"] == resolution])
     if any(is_plain_fp32(f) for f in report["figures"]):
         print(table(report))
