@@ -181,13 +181,12 @@ def _tiles(small: Sizes) -> int:
 def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
     """Whether Winograd's algorithm is the faster one, by the table and by how much of the tiles lies in the image.
 
-    Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate.
+    Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate. What is
+    compiled does not ask.
     """
-    if torch.are_deterministic_algorithms_enabled() and (
-        torch.compiler.is_compiling()  # which cannot ask how strictly
-        or not torch.is_deterministic_algorithms_warn_only_enabled()
-    ):
-        return False
+    if not torch.compiler.is_compiling() and torch.are_deterministic_algorithms_enabled():
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            return False
     n, h, w = small
     if min(n, h, w) < 1:
         return False

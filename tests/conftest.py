@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import atexit
 import os
+import shutil
+import tempfile
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="gankern-tests-")  # not the user's
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of a loaded machine cost 3 to 5 times the work
 
 import pytest
@@ -19,11 +22,20 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 torch.use_deterministic_algorithms(True, warn_only=True)
 torch.utils.deterministic.fill_uninitialized_memory = True
 
-# Neither the table of this machine nor the one that is brought decides here: Winograd's kernels take all but the small.
-for what, dtype in itertools.product(convolution_table.WHAT, convolution_table.DTYPES.values()):
-    for channels, tiles in itertools.product(convolution_table.CHANNELS, convolution_table.TILES):
-        speedup = 2.0 if channels >= 32 and tiles >= 16 else 0.5
-        convolution_table._speedups[convolution_table.key(what, dtype, channels, tiles)] = speedup
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# Neither the table of this machine nor the one that is brought decides here, nor in processes that tests start:
+# Winograd's kernels take all but the small.
+convolution_table.save(
+    {
+        convolution_table.key(what, dtype, channels, tiles): 2.0 if channels >= 32 and tiles >= 16 else 0.5
+        for what in convolution_table.WHAT
+        for dtype in convolution_table.DTYPES.values()
+        for channels in convolution_table.CHANNELS
+        for tiles in convolution_table.TILES
+    },
+    {},
+)
 
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 PAIRS = [
