@@ -184,15 +184,18 @@ def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
     Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate. What is
     compiled does not ask.
     """
-    if not torch.compiler.is_compiling() and torch.are_deterministic_algorithms_enabled():
-        if not torch.is_deterministic_algorithms_warn_only_enabled():
-            return False
+    if not torch.compiler.is_compiling() and _insists_on_determinism():
+        return False
     n, h, w = small
     if min(n, h, w) < 1:
         return False
     tiles = _tiles(small)
     speedup = table.speedup(what, torch.float32 if dtype in LACKING else dtype, min(shape[0], shape[1]), tiles)
     return speedup * n * h * w > 16 * tiles
+
+
+def _insists_on_determinism() -> bool:
+    return torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankern
 from bench.run import environment
+from gankern import transformed_weights
 
 RESULTS = Path(__file__).parents[1] / "results"
 # op -> what it is for; the first name that the op's name starts with counts.
@@ -119,9 +119,10 @@ def measure(
     runs = [iteration.start(variant, resolution, batch) for variant in variants]
     losses = [run.losses() for run in runs]
     seconds: list[dict[str, list[float]]] = [defaultdict(list) for _ in runs]
+    weights: list[dict[Any, Any]] = [{} for _ in runs]  # each training keeps its own, as if it were the only one
     for turn in range(rounds + 1):  # the first warms up
         for name in iteration.intervals:
-            for run, own in zip(runs, seconds, strict=True):
+            for run, own, transformed_weights._kept in zip(runs, seconds, weights, strict=True):
                 start = time.perf_counter()
                 run.phase(name)
                 own[name].append(time.perf_counter() - start)
@@ -129,7 +130,7 @@ def measure(
                 print(f"\r\033[K{done}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     figures = []
-    for run, own, loss in zip(runs, seconds, losses, strict=True):
+    for run, own, loss, transformed_weights._kept in zip(runs, seconds, losses, weights, strict=True):
         phases = {name: 1000 * statistics.median(values[1:]) for name, values in own.items()}
         figures.append(
             {
@@ -245,7 +246,8 @@ def main(iteration: Iteration, argv: Sequence[str] | None = None) -> int:
         )
         for name in iteration.intervals:
             run.phase(name)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        status = Path("/proc/self/status").read_text()  # not getrusage, whose maximum is the parent's too
+        print(int(status.split("VmHWM:")[1].split()[0]) / 1e3)
         return 0
     from gankern._host import keep_freed_memory
 
