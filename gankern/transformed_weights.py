@@ -14,7 +14,7 @@ import threading
 import torch
 
 MOST_BYTES = int(os.environ.get("GANKERN_KEPT_WEIGHTS_MB", "1024")) << 20
-WHILE = 512  # so many calls is longer than a training iteration, after which weights are others
+WHILE = 192  # so many calls is longer than a training iteration, after which weights are others
 
 _kept: dict[tuple, tuple[torch.Tensor, int]] = {}  # oldest first: transformed, and at which call it came last
 _calls = 0
@@ -57,10 +57,14 @@ def _memory(size: int) -> torch.Tensor | None:
     """Makes room for so many numbers; the memory of an old one of this size, if there is one that nobody reads."""
     total = 4 * size + sum(t.nbytes for t, _ in _kept.values())
     for key, (u, call) in list(_kept.items()):
-        if call >= _calls - WHILE and total <= MOST_BYTES:
+        is_old, is_too_much = call < _calls - WHILE, total > MOST_BYTES
+        if not is_old and not is_too_much:
             break
-        del _kept[key]
-        total -= u.nbytes
-        if u.numel() == size and sys.getrefcount(u) <= 3:  # of the list, of this function, of getrefcount
+        fits = u.numel() == size and sys.getrefcount(u) <= 3  # of the list, of this function, of getrefcount
+        # Old ones of other sizes wait for their next use: to free and allocate in turn would cut malloc's memory up.
+        if fits or is_too_much or call < _calls - 8 * WHILE:
+            del _kept[key]
+            total -= u.nbytes
+        if fits:
             return u
     return None
