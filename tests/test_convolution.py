@@ -250,3 +250,16 @@ def test_every_layer_that_resamples_keeps_the_promised_accuracy(i, o):
     assert largest_error(convolution.winograd_strided(small, w, [0, 0], True), up) < PROMISE
     assert largest_error(convolution.winograd_strided(large, w, [0, 0], False), down) < PROMISE
     assert largest_error(ours, dw) < PROMISE
+
+
+def test_new_weights_of_several_sizes_take_no_new_memory_after_a_while(monkeypatch):
+    """As in training, whose memory would grow without end if blocks were freed and allocated in turn."""
+    monkeypatch.setattr(transformed_weights, "WHILE", 4)
+    transform, fresh = torch.ops.gankern.winograd_weight, []
+    monkeypatch.setattr(torch.ops.gankern, "winograd_weight", lambda *inputs: fresh.append(1) or transform(*inputs))
+    for step in range(20):
+        if step == 10:
+            fresh.clear()
+        for channels in (32, 48, 96):
+            gankern.conv2d(image(channels=channels), torch.randn(channels, channels, 3, 3), padding=1)
+    assert fresh == []
