@@ -45,7 +45,7 @@ class PhotoCrops(ImageData):
 
     def __init__(self, photos: list[Tensor], resolution: int):
         labels = np.arange(len(photos) * CROPS_PER_PHOTO, dtype=np.int64) % len(photos)
-        super().__init__("photos", len(labels), resolution, 3, labels)
+        super().__init__("photos", len(labels), (resolution, resolution), 3, labels)
         self.photos = photos
         self.corners = np.random.RandomState(0).random_sample((len(labels), 2))  # where each crop lies, in [0, 1)
 

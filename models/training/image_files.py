@@ -70,14 +70,14 @@ class ZipArchive:
 class ImageFiles(ImageData):
     """Images of a folder or zip file, read when asked for.
 
-    All images must be square, of one size, a power of two. The first image decides between grey and RGB: an alpha
+    All images must be of one size. The first image decides between grey and RGB: an alpha
     channel is dropped, grey among RGB is repeated, colour among grey is refused.
 
     Args:
         path: Folder or .zip file.
 
     Raises:
-        ValueError: A file cannot be decoded, is not square, or differs from the first one; it is named.
+        ValueError: A file cannot be decoded, or differs from the first one; it is named.
     """
 
     def __init__(self, path: str | Path):
@@ -95,16 +95,15 @@ class ImageFiles(ImageData):
         if not self.files:
             raise ValueError(f"data: no image files in {path} (looked for {' '.join(sorted(EXTENSIONS))})")
         first = self._decode(self.files[0])  # [C, H, W]
-        size = _square_size(first, self._where(self.files[0]))
         labels = _read_labels(self.archive, self.files, self.path) if LABEL_FILE in names else None
-        super().__init__(path.stem, len(self.files), size, first.shape[0], labels)
+        super().__init__(path.stem, len(self.files), (first.shape[1], first.shape[2]), first.shape[0], labels)
 
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
         image = self._decode(file)  # [C, H, W]
-        if image.shape[1:] != (self.resolution, self.resolution):
+        if image.shape[1:] != (self.height, self.width):
             got = "x".join(str(n) for n in reversed(image.shape[1:]))
-            want = f"{self.resolution}x{self.resolution}"
+            want = f"{self.width}x{self.height}"
             raise ValueError(f"data: {self._where(file)} must be {want} like {self.files[0]}, got {got}")
         if image.shape[0] == 1 and self.channels == 3:
             image = image.repeat(3, 1, 1)
@@ -140,13 +139,6 @@ def _pillow() -> ModuleType:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("data: image files need Pillow: pip install 'gankern[train]'") from error
     return Image
-
-
-def _square_size(image: Tensor, where: str) -> int:
-    height, width = image.shape[1:]
-    if height != width or width < 4 or width & (width - 1):
-        raise ValueError(f"data: {where} must be square with a power-of-two side of at least 4, got {width}x{height}")
-    return width
 
 
 def _read_labels(archive: Folder | ZipArchive, files: list[str], path: Path) -> np.ndarray | None:

@@ -8,30 +8,68 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
+KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # of images, by their channels
+LARGEST_BASE = 16  # pixels; what lies before the first doubling is one dense layer, which grows with its area
+
+
+def nominal(height: int, width: int) -> tuple[int, tuple[int, int]]:
+    """Resolution and base size of the networks that make images of a size.
+
+    Networks begin at a base size and double it, 4x4 for square images of a power of two: size = base_size * 2^k. Here
+    k is as large as it can be while a side of the base has 4 pixels, and the resolution is 4 * 2^k, so that size =
+    base_size * resolution / 4. 48x64 has the base (3, 4) and the resolution 64, 96x160 (3, 5) and 128.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        The resolution, a power of two of at least 4; and the base's (height, width).
+
+    Raises:
+        ValueError: No side has 4 pixels, or the base would be larger than 16 pixels, as that of 1080x1920.
+    """
+    factor = 1
+    while height % (2 * factor) == 0 and width % (2 * factor) == 0 and max(height, width) >= 8 * factor:
+        factor *= 2
+    base = (height // factor, width // factor)
+    if min(base) < 1 or not 4 <= max(base) <= LARGEST_BASE:
+        raise ValueError(
+            f"expected images of k * 2^n pixels, k at most {LARGEST_BASE}, such as 64x64, 96x96 or 192x256, "
+            f"got {width}x{height} (width x height)"
+        )
+    return 4 * factor, base
+
+
 class ImageData(Dataset[Tensor]):
-    """Square images of one size with optional labels.
+    """Images of one size with optional labels.
 
     Args:
         name: Short name, used for run folders and messages.
         length: Number of images.
-        resolution: Width and height in pixels, a power of two, at least 4.
-        channels: 1 (grey) or 3 (RGB).
+        size: (height, width) in pixels, such as `nominal` takes; of that are the attributes `resolution`, the nominal
+            one, and `base_size`.
+        channels: 1 (grey), 3 (RGB) or 4 (RGB and alpha).
         labels: None, class numbers (int64 [length]) or label vectors (float32 [length, c_dim]).
     """
 
     in_memory = False
 
-    def __init__(self, name: str, length: int, resolution: int, channels: int, labels: np.ndarray | None):
+    def __init__(self, name: str, length: int, size: tuple[int, int], channels: int, labels: np.ndarray | None):
         if length < 1:
             raise ValueError(f"{name}: expected at least one image, got none")
-        if resolution < 4 or resolution & (resolution - 1):
-            raise ValueError(f"{name}: resolution must be a power of two of at least 4, got {resolution}")
+        if channels not in KINDS:
+            raise ValueError(f"{name}: channels must be 1, 3 or 4, got {channels}")
         if labels is not None and len(labels) != length:
             raise ValueError(f"{name}: expected one label per image = {length}, got {len(labels)}")
         self.name = name
         self.length = length
-        self.resolution = resolution
+        self.height, self.width = size
         self.channels = channels
+        try:
+            self.resolution, self.base_size = nominal(*size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         self._set_labels(labels)
 
     def _set_labels(self, labels: np.ndarray | None) -> None:
@@ -82,7 +120,7 @@ class ImageArray(ImageData):
     in_memory = True
 
     def __init__(self, name: str, images: Tensor, labels: np.ndarray | None = None):
-        super().__init__(name, len(images), images.shape[-1], images.shape[1], labels)
+        super().__init__(name, len(images), (images.shape[2], images.shape[3]), images.shape[1], labels)
         self.images = images
 
     def __getitem__(self, index: int) -> Tensor:

@@ -143,10 +143,10 @@ def test_a_file_of_another_size_is_named_with_both_sizes(image_folder: Path) -> 
         ImageFiles(image_folder)[5]
 
 
-@pytest.mark.parametrize("size", [(8, 16), (12, 12), (2, 2)])
+@pytest.mark.parametrize("size", [(17, 34), (2, 2)])
 def test_sizes_that_the_networks_cannot_make_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "odd.png")
-    with pytest.raises(ValueError, match=rf"odd\.png must be square.*got {size[0]}x{size[1]}"):
+    with pytest.raises(ValueError, match=rf"got {size[0]}x{size[1]}"):
         ImageFiles(tmp_path)
 
 
