@@ -215,10 +215,8 @@ def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, devic
 
     import torch
 
-    kind = "grey" if data.channels == 1 else "RGB"
-    classes = f", {data.c_dim} classes" if data.num_classes else ""
     where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    print(f"data     {config.data.source}: {len(data)} images, {data.resolution}x{data.resolution} {kind}{classes}")
+    print(f"data     {config.data.source}: {data.describe()}")
     for name, net in (("G", G), ("D", D)):
         print(f"{name}        {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters")
     print(f"device   {where}, {config.model.precision}")

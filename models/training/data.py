@@ -5,27 +5,31 @@ the data is one integer, a resumed run sees what an uninterrupted one sees, and 
 """
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .embedded import digits, photos
 from .image_files import ImageFiles
 from .images import ImageArray, ImageData, to_float, to_uint8
+from .packed import SUFFIX, PackedImages
 
 __all__ = ["ImageArray", "ImageData", "batches", "epoch_order", "open_data", "to_float", "to_uint8"]
 
 BatchSize = int | Callable[[int], int]
+DEAD = "killed, perhaps for want of memory; fewer --workers need less, 0 none"
 
 
 def open_data(source: str, cond: bool = False) -> ImageData:
-    """Opens `digits`, `photos`, a folder or a zip file.
+    """Opens `digits`, `photos`, or images in files.
 
     Args:
-        source: `digits[:8|16|32]`, `photos[:16|...|256]`, or the path of a folder or .zip file of images.
+        source: `digits[:8|16|32]`, `photos[:16|...|256]`, or a path: a packed file, a folder or .zip file of images, or
+            tar shards such as `shards-{000..099}.tar` (see `find_shards`).
         cond: Keep the labels, for a class-conditional model.
 
     Raises:
@@ -37,10 +41,14 @@ def open_data(source: str, cond: bool = False) -> ImageData:
         raise ValueError(f"data: expected {name}:<resolution>, got {source}")
     if embedded:
         data: ImageData = embedded(int(size)) if size else embedded()
+    elif source.endswith(SUFFIX):
+        data = PackedImages(source)
     else:
         data = ImageFiles(source)
     if cond and data.labels is None:
-        raise ValueError(f'data: {source} has no labels, expected a dataset.json with "labels" for --cond')
+        raise ValueError(
+            f'data: {source} has no labels, expected a dataset.json with "labels" or one folder per class for --cond'
+        )
     return data if cond else data.without_labels()
 
 
@@ -64,7 +72,14 @@ def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[n
 
 
 def batches(
-    data: ImageData, batch: BatchSize, seed: int = 0, start: int = 0, mirror: bool = False, workers: int = 0
+    data: ImageData,
+    batch: BatchSize,
+    seed: int = 0,
+    start: int = 0,
+    mirror: bool = False,
+    workers: int = 0,
+    prefetch: int = 2,
+    pin_memory: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of images and labels.
 
@@ -75,25 +90,80 @@ def batches(
         start: Number of images that the run has seen before.
         mirror: Doubles the data set with its horizontal mirror images.
         workers: Processes that read images; 0 reads in this one. The order is the same for any number.
+        prefetch: Batches that each worker reads ahead.
+        pin_memory: Have the workers' images in memory from which a GPU copies while it computes.
 
     Yields:
         Images uint8 [batch, C, H, W] and labels float32 [batch, c_dim].
+
+    Raises:
+        ValueError: An image cannot be read, in the place of the batch that it belongs to.
+        OSError: The data or a worker is gone.
     """
     n = len(data)
-    items = n * 2 if mirror else n
-    for indices, images in zip(
-        batch_indices(items, batch, seed, start), _read(data, items, batch, seed, start, workers), strict=True
-    ):
-        if mirror:
-            images = torch.where(torch.from_numpy(indices >= n)[:, None, None, None], images.flip(3), images)
+    order = batch_indices(n * 2 if mirror else n, batch, seed, start)
+    if not workers:
+        for indices in order:
+            yield _read(data, indices), data.encode_labels(indices % n)
+    loader = DataLoader(
+        _Batches(data),
+        batch_sampler=batch_indices(n * 2 if mirror else n, batch, seed, start),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_unchanged,
+        prefetch_factor=prefetch,
+        pin_memory=pin_memory,
+        worker_init_fn=_ignore_signals,
+    )
+    for indices, images in zip(order, _watched(loader)):
         yield images, data.encode_labels(indices % n)
 
 
-def _read(data: ImageData, items: int, batch: BatchSize, seed: int, start: int, workers: int) -> Iterator[Tensor]:
-    order = (indices % len(data) for indices in batch_indices(items, batch, seed, start))
-    if not workers:
-        return (data.read(indices) for indices in order)
-    return iter(DataLoader(data, batch_sampler=order, num_workers=workers, worker_init_fn=_ignore_signals))  # type: ignore[arg-type]
+def _read(data: ImageData, indices: np.ndarray) -> Tensor:
+    """Images [N], those from len(data) on mirrored: uint8 [N, C, H, W]."""
+    images = data.read(indices % len(data))
+    mirrored = indices >= len(data)
+    if mirrored.any():
+        images[mirrored] = images[mirrored].flip(3)
+    return images
+
+
+class _Batches(Dataset[Tensor | Exception]):
+    """What a worker reads: a batch, or why there is none, for an exception from a worker arrives as pages of text."""
+
+    def __init__(self, data: ImageData):
+        self.data = data
+
+    def __getitems__(self, indices: np.ndarray) -> Tensor | Exception:
+        try:
+            return _read(self.data, indices)
+        except (ValueError, OSError) as error:
+            return error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _watched(loader: DataLoader[Tensor | Exception]) -> Iterator[Tensor]:
+    """The batches of a loader. A worker that ends is noticed when its batch is due, within seconds.
+
+    PyTorch's handler of SIGCHLD would raise at any instruction, in the middle of a step; the loader looks itself, too.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD)
+    images = iter(loader)
+    if main and handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
+    while True:
+        try:
+            batch = next(images)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ChildProcessError(f"data: a process that reads images has ended: {DEAD}") from error
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
 def _ignore_signals(worker: int) -> None:

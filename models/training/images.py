@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-
 KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # of images, by their channels
 LARGEST_BASE = 16  # pixels; what lies before the first doubling is one dense layer, which grows with its area
 
@@ -89,7 +88,7 @@ class ImageData(Dataset[Tensor]):
         raise NotImplementedError
 
     def read(self, indices: np.ndarray) -> Tensor:
-        """Images [N]: uint8 [N, C, H, W]."""
+        """Images [N]: uint8 [N, C, H, W], the caller's own."""
         return torch.stack([self[int(i)] for i in indices])
 
     def encode_labels(self, indices: np.ndarray) -> Tensor:
@@ -107,6 +106,13 @@ class ImageData(Dataset[Tensor]):
         for first in range(0, len(self), 1024):
             digest.update(self.read(np.arange(first, min(first + 1024, len(self)))).numpy().tobytes())
         return digest.hexdigest()
+
+    def describe(self) -> str:
+        """How many images of which size and kind, and how many classes."""
+        size = f"{len(self)} images, {self.width}x{self.height} {KINDS[self.channels]}"
+        if self.num_classes:
+            return f"{size}, {self.num_classes} classes"
+        return f"{size}, labels of {self.c_dim} numbers" if self.c_dim else size
 
     def without_labels(self) -> "ImageData":
         """The same images, unconditional."""

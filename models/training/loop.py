@@ -62,7 +62,15 @@ def train(
     """
     phases = make_phases(state, options)
     total_nimg, tick_nimg = round(options.kimg * 1000), max(round(options.tick_kimg * 1000), 1)
-    reals = batches(data, images_of(options), options.seed, state.cur_nimg, options.mirror, workers)
+    reals = batches(
+        data,
+        images_of(options),
+        options.seed,
+        state.cur_nimg,
+        options.mirror,
+        workers,
+        pin_memory=state.device.type == "cuda",
+    )
     if state.cur_nimg == 0:
         write_reals(run_dir / "reals.png", data)
         write_fakes(run_dir, state, data, options)
