@@ -1,12 +1,13 @@
-"""The `gankern` command: train, sample, evaluate, convert, doctor."""
+"""The `gankern` command and its subcommands."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
-from . import convert_command, evaluate, sample, train
+from . import convert_command, evaluate, export_command, sample, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -20,12 +21,22 @@ EXAMPLES = """examples:
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
   gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
+  gankern export runs/00000-digits-cond digits.onnx    a generator for other runtimes; also .pt2
   gankern doctor                                       what is installed, what works, and why not the rest
 """
 
 CONFIGURATIONS = "configurations (--cfg):\n" + "\n".join(
     f"  {family:10} {', '.join(entry.presets)}" for family, entry in FAMILIES.items()
 )
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "train": (train.add_options, "train a model; with no options, the digits"),
+    "sample": (sample.add_options, "make images with a trained model"),
+    "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
+    "export": (export_command.add_options, "write a generator for torch.export or ONNX"),
+    "convert": (convert_command.add_options, "read any published checkpoint, write another"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,18 +61,10 @@ def parser() -> argparse.ArgumentParser:
     """The command's options, named as in the StyleGAN2-ADA line of tools."""
     formatter = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("gankern", description="Trains GANs.", epilog=EXAMPLES, formatter_class=formatter)
-    commands = top.add_subparsers(dest="command", required=True, metavar="{train,sample,evaluate,convert,doctor}")
-
-    train_parser = commands.add_parser(
-        "train",
-        help="train a model; with no options, the digits",
-        epilog=f"{CONFIGURATIONS}\n\n{EXAMPLES}",
-        formatter_class=formatter,
-    )
-    train.add_options(train_parser)
-    sample.add_options(commands.add_parser("sample", help="make images with a trained model"))
-    evaluate.add_options(commands.add_parser("evaluate", help="measure a trained model: SWD, MS-SSIM, FID, ..."))
-    convert_command.add_options(commands.add_parser("convert", help="read any published checkpoint, write another"))
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (add_options, about) in COMMANDS.items():
+        epilog = f"{CONFIGURATIONS}\n\n{EXAMPLES}" if name == "train" else None
+        add_options(commands.add_parser(name, help=about, epilog=epilog, formatter_class=formatter))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
 

@@ -24,8 +24,9 @@ from bench.models import biggan_eager
 from bench.models.iteration import Iteration, Variant, every, main
 from gankern.models.biggan import Discriminator, Generator
 from gankern.models.resnet import discriminator_stages, generator_stages
+from gankern.models.training.objectives import Batch
 from gankern.models.training.options import TrainingOptions
-from gankern.models.training.phases import Batch, make_phases, run_phase
+from gankern.models.training.phases import make_phases, run_phase
 from gankern.models.training.state import TrainingState, new_state
 
 CLASSES = 1000

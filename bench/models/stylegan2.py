@@ -14,8 +14,9 @@ import torch
 import gankern
 from bench.models.iteration import VARIANTS, Iteration, Variant, main
 from gankern.models.stylegan2 import Discriminator, Generator
+from gankern.models.training.objectives import Batch
 from gankern.models.training.options import TrainingOptions
-from gankern.models.training.phases import Batch, Phase, make_phases, run_phase
+from gankern.models.training.phases import Phase, make_phases, run_phase
 from gankern.models.training.state import TrainingState, new_state
 
 

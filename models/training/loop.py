@@ -17,8 +17,9 @@ from .data import batches
 from .ema import average_beta
 from .growing import shrink
 from .images import ImageData, to_float
+from .objectives import Batch
 from .options import TrainingOptions
-from .phases import Batch, Phase, make_phases, run_phase
+from .phases import Phase, make_phases, run_phase
 from .pictures import grid_columns, grid_inputs, write_reals, write_samples, write_timeline
 from .progress import Progress
 from .run_folder import append_stats

@@ -10,8 +10,9 @@ import torch
 
 from gankern.models.config import resolve
 from gankern.models.presets import biggan, sagan
+from gankern.models.training.objectives import Batch
 from gankern.models.training.options import TrainingOptions
-from gankern.models.training.phases import Batch, make_phases, run_phase
+from gankern.models.training.phases import make_phases, run_phase
 from gankern.models.training.regularisers import add_orthogonal_gradients
 from gankern.models.training.standing import with_standing_statistics
 from gankern.models.training.state import TrainingState, new_state

@@ -9,9 +9,10 @@ from tiny import OPTIONS, tiny_state
 from tiny_growing import PROGAN, growing_state
 
 from gankern.models.training.losses import LOSSES
+from gankern.models.training.objectives import Batch, layers_in_use
 from gankern.models.training.optimiser import flatten_gradients
 from gankern.models.training.options import TrainingOptions
-from gankern.models.training.phases import Batch, Phase, layers_in_use, make_phases, run_phase
+from gankern.models.training.phases import Phase, make_phases, run_phase
 from gankern.models.training.schedule import stage
 from gankern.models.training.state import TrainingState
 

@@ -1,0 +1,159 @@
+"""What each phase minimises: generators of losses, each differentiated before the next is computed."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gankern import path_length_penalty, r1_penalty, wgan_gp_penalty
+
+from .losses import LOSSES
+from .options import TrainingOptions
+from .regularisers import mix_styles
+from .schedule import doublings
+from .state import Generator, TrainingState
+
+
+class Batch(NamedTuple):
+    """One phase's inputs."""
+
+    real_img: Tensor  # [N, C, H, W] in [-1, 1]
+    real_c: Tensor  # [N, c_dim]
+    z: Tensor  # [N, z_dim]
+    c: Tensor  # [N, c_dim], labels of the images to generate
+
+
+Losses = Callable[[TrainingState, TrainingOptions, Batch], Iterator[Tensor]]
+
+
+def generate(
+    state: TrainingState, options: TrainingOptions, z: Tensor, c: Tensor, update_emas: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Images [N, C, H, W] of the generator in training, and their latents: ws [N, num_ws, w_dim], else z."""
+    if not hasattr(state.G, "mapping"):
+        return state.G(z, c), z
+    ws = state.G.mapping(z, c, update_emas=update_emas)
+    if options.style_mixing_prob:
+        other = state.G.mapping(torch.randn_like(z), c, update_emas=False)
+        ws = mix_styles(ws, other, options.style_mixing_prob, layers_in_use(state.G))
+    return state.G.synthesis(ws), ws
+
+
+def layers_in_use(G: Generator) -> int:
+    """How many of the ws a generator uses: two fewer for each resolution that it has not grown to.
+
+    Source: Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019, section 2.
+    """
+    resolution = getattr(G, "resolution", G.img_resolution)
+    return G.mapping.num_ws - 2 * doublings(resolution, G.img_resolution)
+
+
+def discriminate(state: TrainingState, img: Tensor, c: Tensor, **kwargs: bool) -> Any:
+    """What D says of images [N, C, H, W] with labels c [N, c_dim]; every loss and penalty looks through here."""
+    return state.D(img, c, **kwargs)
+
+
+def score(state: TrainingState, options: TrainingOptions, img: Tensor, c: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Scores [N, 1] of images, and the weighted cross entropy [] of the class head, 0 without one.
+
+    Source: Odena et al., "Conditional Image Synthesis with Auxiliary Classifier GANs", 2017, equation 3.
+    """
+    if not options.class_weight:
+        return discriminate(state, img, c), 0.0
+    scores, logits = discriminate(state, img, c, return_logits=True)
+    return scores, F.cross_entropy(logits, c) * options.class_weight
+
+
+def g_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """The generator's adversarial loss."""
+    img, _ = generate(state, options, batch.z, batch.c)
+    scores, class_loss = score(state, options, img, batch.c)
+    loss = LOSSES[options.loss].g(scores)
+    state.stats.add("Gmain", "Loss/G/loss", loss)
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Gmain", "Loss/G/class", class_loss)
+    yield loss.mean() + class_loss
+
+    if options.pl_interval == 1 and options.pl_weight:
+        yield from g_path_length(state, options, batch)
+
+
+def g_path_length(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """Path length regularisation, on half a batch."""
+    half = max(len(batch.z) // 2, 1)
+    img, ws = generate(state, options, batch.z[:half], batch.c[:half])
+    penalty = path_length_penalty(img, ws, state.pl_mean)
+    state.stats.add("Greg", "Loss/pl_penalty", penalty)
+    state.stats.add("Greg", "Loss/G/reg", penalty * options.pl_weight)
+    yield penalty.mean() * options.pl_weight
+
+
+def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """The discriminator's losses on generated and on real images, and the penalties that belong to every step."""
+    adversarial = LOSSES[options.loss]
+    fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
+    fake_scores, class_loss = score(state, options, fake_img, batch.c)
+    fake_loss = adversarial.d_fake(fake_scores).mean()
+    yield fake_loss + class_loss
+
+    real_scores, class_loss, r1 = score_reals(state, options, batch)
+    real_loss = adversarial.d_real(real_scores).mean()
+    add_d_stats(state, fake_scores, real_scores, fake_loss.detach() + real_loss)
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Dmain", "Loss/D/class", class_loss)
+    if options.drift_weight:
+        real_loss = real_loss + real_scores.square().mean() * options.drift_weight
+    yield real_loss + class_loss + r1
+
+    if options.gp_weight:
+        penalty = wgan_gp_penalty(
+            partial(discriminate, state), batch.real_img, fake_img, batch.real_c, target=options.gp_target
+        )
+        state.stats.add("Dmain", "Loss/gp_penalty", penalty)
+        yield penalty.mean() * (options.gp_weight / options.gp_target**2)
+
+
+def d_joint(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """The adversarial losses from one pass of the discriminator, over generated and real images in one batch."""
+    adversarial = LOSSES[options.loss]
+    fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
+    scores = discriminate(state, torch.cat([fake_img, batch.real_img]), torch.cat([batch.c, batch.real_c]))  # [2N, 1]
+    fake_scores, real_scores = scores.chunk(2)
+    loss = adversarial.d_fake(fake_scores).mean() + adversarial.d_real(real_scores).mean()
+    add_d_stats(state, fake_scores, real_scores, loss)
+    yield loss
+
+
+def add_d_stats(state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor) -> None:
+    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
+    state.stats.add("Dmain", "Loss/scores/real", real_scores)
+    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
+    state.stats.add("Dmain", "Loss/D/loss", loss)
+
+
+def score_reals(
+    state: TrainingState, options: TrainingOptions, batch: Batch
+) -> tuple[Tensor, Tensor | float, Tensor | float]:
+    """What `score` gives for the real images, and the weighted R1 [] of the same pass if every step has it, else 0."""
+    if options.r1_interval != 1 or not options.r1_gamma:
+        return *score(state, options, batch.real_img, batch.real_c), 0.0
+    found = []
+
+    def D(img: Tensor, c: Tensor) -> Tensor:
+        found.append(score(state, options, img, c))
+        return found[0][0]
+
+    penalty = r1_penalty(D, batch.real_img, batch.real_c)
+    state.stats.add("Dmain", "Loss/r1_penalty", penalty)
+    return *found[0], penalty.mean() * (options.r1_gamma / 2)
+
+
+def d_r1(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """R1 on real images, in a step of its own."""
+    penalty = r1_penalty(partial(discriminate, state), batch.real_img, batch.real_c)
+    state.stats.add("Dreg", "Loss/r1_penalty", penalty)
+    state.stats.add("Dreg", "Loss/D/reg", penalty * (options.r1_gamma / 2))
+    yield penalty.mean() * (options.r1_gamma / 2)
