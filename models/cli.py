@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, evaluate, export_command, sample, train
+from . import convert_command, dataset_command, evaluate, export_command, sample, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   gankern train --cfg progan-digits                    the same digits, growing from 4x4 to 32x32
   gankern train --data photos:64 --kimg 100            crops of photographs, 64x64
   gankern train --data faces.zip --cfg paper256        your images: a folder or zip, square, one size
+  gankern dataset photos/ faces.gankern --resolution 256x256 --transform center-crop    images of any size, made fit
   gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
@@ -34,6 +35,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
+    "dataset": (dataset_command.add_options, "make a data set of image files, LSUN, CIFAR-10 or MNIST"),
     "export": (export_command.add_options, "write a generator for torch.export or ONNX"),
     "convert": (convert_command.add_options, "read any published checkpoint, write another"),
 }

@@ -20,6 +20,7 @@ from .packed import SUFFIX, PackedImages
 
 __all__ = ["ImageArray", "ImageData", "batches", "epoch_order", "open_data", "to_float", "to_uint8"]
 
+EMBEDDED: dict[str, Callable[..., ImageData]] = {"digits": digits, "photos": photos}
 BatchSize = int | Callable[[int], int]
 DEAD = "killed, perhaps for want of memory; fewer --workers need less, 0 none"
 
@@ -35,21 +36,22 @@ def open_data(source: str, cond: bool = False) -> ImageData:
     Raises:
         ValueError: `cond` is set and the data has no labels, or the data cannot be used.
     """
-    name, _, size = source.partition(":")
-    embedded = {"digits": digits, "photos": photos}.get(name)
-    if embedded and size and not size.isdigit():
-        raise ValueError(f"data: expected {name}:<resolution>, got {source}")
-    if embedded:
-        data: ImageData = embedded(int(size)) if size else embedded()
-    elif source.endswith(SUFFIX):
-        data = PackedImages(source)
-    else:
-        data = ImageFiles(source)
+    data = open_with_labels(source)
     if cond and data.labels is None:
         raise ValueError(
-            f'data: {source} has no labels, expected a dataset.json with "labels" or one folder per class for --cond'
+            f'data: {source} has no labels, expected for --cond a dataset.json with "labels", or one folder per class'
         )
     return data if cond else data.without_labels()
+
+
+def open_with_labels(source: str) -> ImageData:
+    """Likewise, with labels where there are any."""
+    name, _, size = source.partition(":")
+    if name in EMBEDDED:
+        if size and not size.isdigit():
+            raise ValueError(f"data: expected {name}:<resolution>, got {source}")
+        return EMBEDDED[name](int(size)) if size else EMBEDDED[name]()
+    return PackedImages(source) if source.endswith(SUFFIX) else ImageFiles(source)
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:

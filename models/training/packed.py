@@ -82,9 +82,13 @@ class PackedImages(ImageData):
                 raise ValueError(f"data: {self.where(index)} is damaged: its checksum is wrong")
         return torch.from_numpy(images)
 
+    def file_names(self) -> list[str]:
+        """The names of the files that the images come from."""
+        return self.names.decode("utf-8", "surrogateescape").split("\n")
+
     def where(self, index: int) -> str:
         """Names an image for people: its number, this file, and the one that it comes from."""
-        names = self.names.decode("utf-8", "surrogateescape").split("\n")
+        names = self.file_names()
         return f"image {index} of {self.path} (from {names[index] if index < len(names) else 'nowhere'})"
 
     def fingerprint(self) -> str:

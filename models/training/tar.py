@@ -34,7 +34,7 @@ def members(file: IO[bytes], path: Path) -> Iterator[Entry]:
 
     Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar's long names.
     """
-    length, at, long_name, size_of_next = os.fstat(file.fileno()).st_size, 0, "", None
+    length, at, long_name, size_of_next = file.seek(0, os.SEEK_END), 0, "", None
     while at < length:
         file.seek(at)
         block = file.read(BLOCK)
