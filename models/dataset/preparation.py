@@ -19,8 +19,8 @@ class Preparation:
     Args:
         size: (height, width) of the images; None leaves them as they are.
         transform: None: each is stretched to the size. `center-crop`: the largest centred part of the size's
-            proportions is cut out. `center-crop-wide`: likewise from images of at least the size, and black bars above and below
-            make it square.
+            proportions is cut out. `center-crop-wide`: likewise from images of at least the size, and black bars above
+            and below make it square.
         resize_filter: `lanczos`, or `box`, the mean of the pixels that fall on one.
         channels: 1, 3 or 4; None leaves them. Colour becomes grey as its luma, 0.299 R + 0.587 G + 0.114 B.
     """
