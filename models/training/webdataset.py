@@ -5,6 +5,7 @@ up to the first dot. The image's number counts through the shards in the order o
 does not depend on who reads. The index is made once, which reads every header, and kept beside the shards.
 """
 
+import contextlib
 import glob
 import hashlib
 import itertools
@@ -27,6 +28,7 @@ from .tar import Entry, members
 MAX_LABEL_BYTES = 2**20  # of a .cls or .json file
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 2**16
+FORMAT = 1  # of the index
 
 
 class TarShards:
@@ -158,38 +160,51 @@ def _parsed(file: IO[bytes], entry: Entry, shard: Path) -> Any:
 
 
 def _index_files(shards: list[Path]) -> list[Path]:
-    """Where the index of these shards, as they are now, may lie: beside them, or in the cache."""
-    versions = [(shard.name, (status := shard.stat()).st_size, status.st_mtime_ns) for shard in shards]
-    name = f"index-{hashlib.sha256(json.dumps([1, versions]).encode()).hexdigest()[:32]}.npz"
-    return [shards[0].parent / f".gankern-{name}", default_folder() / name]
+    """Where the index of these shards may lie: beside them, or in the cache."""
+    beside, cached = [shard.name for shard in shards], [str(shard.absolute()) for shard in shards]
+    return [shards[0].parent / f".gankern-{_index_name(beside)}", default_folder() / _index_name(cached)]
+
+
+def _index_name(names: list[str]) -> str:
+    return f"index-{hashlib.sha256(json.dumps([FORMAT, names]).encode()).hexdigest()[:32]}.npz"
+
+
+def _versions(shards: list[Path]) -> np.ndarray:
+    """Size and time of the last change of each shard: int64 [shards, 2]."""
+    return np.array([((status := shard.stat()).st_size, status.st_mtime_ns) for shard in shards], np.int64)
 
 
 def _load_index(shards: list[Path]) -> dict[str, Any] | None:
-    """The kept index; None where there is none that fits."""
+    """The kept index; None where there is none of the shards as they are now."""
+    versions = _versions(shards)
     for path in _index_files(shards):
         try:
             with np.load(path, allow_pickle=False) as archive:
-                index = {"places": archive["places"], "labels": archive["labels"]}
+                index = {name: archive[name] for name in ("places", "labels", "versions")}
                 index["names"] = archive["names"].tobytes().decode("utf-8", "surrogateescape").split("\n")
         except Exception:  # whatever is wrong with it, it can be made anew
             continue
-        places, sizes = index["places"], np.array([shard.stat().st_size for shard in shards])
+        places = index["places"]
         if places.dtype != np.int64 or places.shape != (len(index["names"]), 3) or (places < 0).any():
             continue
-        if (places[:, 0] < len(shards)).all() and (places[:, 1:].sum(1) <= sizes[places[:, 0]]).all():
+        if not np.array_equal(index["versions"], versions) or (places[:, 0] >= len(shards)).any():
+            continue
+        if (places[:, 1:].sum(1) <= versions[places[:, 0], 0]).all():
             return index
     return None
 
 
 def _save_index(shards: list[Path], index: dict[str, Any]) -> None:
     names = np.frombuffer("\n".join(index["names"]).encode("utf-8", "surrogateescape"), np.uint8)
+    arrays = {"names": names, "places": index["places"], "labels": index["labels"], "versions": _versions(shards)}
     for path in _index_files(shards):
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(unfinished, "wb") as file:
-                np.savez(file, names=names, places=index["places"], labels=index["labels"])
+                np.savez(file, **arrays)
             unfinished.replace(path)
             return
         except OSError:  # a folder that is read only, or full
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
