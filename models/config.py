@@ -24,6 +24,8 @@ class ModelOptions(Protocol):
     @property
     def img_channels(self) -> int: ...
     @property
+    def base_size(self) -> tuple[int, int]: ...
+    @property
     def c_dim(self) -> int: ...
     @property
     def z_dim(self) -> int: ...
@@ -45,7 +47,7 @@ class Family(NamedTuple):
 
     options: Callable[..., ModelOptions]  # the frozen dataclass
     presets: Mapping[str, Preset]  # its rows
-    resolve: Callable[..., tuple[ModelOptions, TrainingOptions]]  # row, resolution, channels, c_dim, gpus, precision
+    resolve: Callable[..., tuple[ModelOptions, TrainingOptions]]  # of a row and the arguments of the function below
     build: Callable[[Any], tuple[nn.Module, nn.Module]]  # options to G and D; imports the networks when called
 
 
@@ -109,17 +111,24 @@ def find_preset(name: str) -> tuple[str, Preset]:
 
 
 def resolve(
-    name: str, resolution: int, channels: int, c_dim: int, gpus: int = 1, precision: str | None = None
+    name: str,
+    resolution: int,
+    channels: int,
+    c_dim: int,
+    gpus: int = 1,
+    precision: str | None = None,
+    base_size: tuple[int, int] = (4, 4),
 ) -> tuple[ModelOptions, TrainingOptions]:
     """The networks and training of a preset for data of a given size.
 
     Args:
         name: One of `preset_names`.
-        resolution: Side of the images in pixels.
+        resolution: Of the images, nominal: they have base_size * resolution / 4 pixels.
         channels: Channels of the images.
         c_dim: Width of the labels, 0 for none.
         gpus: Devices that share the batch, for the values that follow from it.
         precision: `fp32`, `bf16` or `fp16` for the highest resolutions; None takes the preset's.
+        base_size: (height, width) at nominal resolution 4; (4, 4) for square images of a power of two.
 
     Raises:
         ValueError: No such preset or precision.
@@ -128,7 +137,7 @@ def resolve(
     precision = precision or row.precision
     if precision not in PRECISIONS:
         raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
-    return FAMILIES[family].resolve(row, resolution, channels, c_dim, gpus, precision)
+    return FAMILIES[family].resolve(row, resolution, channels, c_dim, gpus, precision, base_size)
 
 
 def build_networks(config: Config) -> tuple[nn.Module, nn.Module]:

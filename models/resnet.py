@@ -41,17 +41,28 @@ INITS = ("ortho", "N02", "xavier")
 Norm = Callable[..., torch.nn.Module]  # (num_features, act=..., up=...) -> a module (x, s) -> normalised x
 
 
-def nominal_size(img_resolution: int) -> tuple[int, int]:
-    """The nominal resolution of square images, and the side of their base: 96 is 64 with a base of 6, not of 4.
+def nominal_size(height: int, width: int, resolution: int = 4) -> tuple[int, int]:
+    """The nominal resolution of networks for images of height x width, and the shorter side that they start from.
+
+    96x96 is 64 with a base of 6, not of 4; 96x160 is 64 with a base of 6x10.
+
+    Args:
+        height, width: Of the images; or of a part of them that `resolution` / 4 of make an image's side.
+        resolution: See there.
 
     Raises:
         ValueError: there is none.
     """
+    height, width = height * resolution // 4, width * resolution // 4
     for nominal in G_WIDTHS:
-        base, rest = divmod(4 * img_resolution, nominal)
+        base, rest = divmod(4 * min(height, width), nominal)
+        rest += 4 * max(height, width) % nominal
         if rest == 0 and (4 <= base < 8 or (nominal == 32 and base in (1, 2, 3))):
             return nominal, base
-    raise ValueError(f"img_resolution must be 4, 5, 6 or 7 times 8, 16, ..., 128, got {img_resolution}")
+    raise ValueError(
+        f"images must have a shorter side of 4, 5, 6 or 7 times 8, 16, ..., 128 pixels, and the longer one as often "
+        f"divisible by 2, got {width}x{height} (width x height)"
+    )
 
 
 class Stage(NamedTuple):

@@ -111,11 +111,11 @@ class SynthesisLayer(StyledConv):
 
     noise_const: torch.Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, **kwargs: Any) -> None:
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, size: tuple[int, int], **kwargs: Any) -> None:
         super().__init__(in_channels, out_channels, w_dim, **kwargs)
-        self.resolution = resolution
+        self.size = size
         if self.use_noise:
-            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.register_buffer("noise_const", torch.randn(size))
 
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "random", **kwargs: Any
@@ -129,8 +129,7 @@ class SynthesisLayer(StyledConv):
             return None
         if noise_mode == "const":
             return self.noise_const  # [H, W]
-        shape = [n, 1, self.resolution, self.resolution]
-        return torch.randn(shape, device=self.weight.device)  # [N, 1, H, W]
+        return torch.randn([n, 1, *self.size], device=self.weight.device)  # [N, 1, H, W]
 
 
 class ToRGBLayer(ModulatedConv2d):
@@ -156,7 +155,7 @@ class SynthesisBlock(torch.nn.Module):
         in_channels: int,
         out_channels: int,
         w_dim: int,
-        resolution: int,
+        size: tuple[int, int],
         img_channels: int,
         is_last: bool,
         architecture: str = "skip",
@@ -172,10 +171,10 @@ class SynthesisBlock(torch.nn.Module):
         self.num_conv, self.num_torgb = 2 - self.is_first, int(self.has_torgb)
         self.lowp_dtype = lowp_dtype
         self.register_buffer("resample_filter", setup_filter(resample_filter, torch.get_default_device()))
-        layer_kwargs |= {"w_dim": w_dim, "resolution": resolution, "conv_clamp": conv_clamp}
+        layer_kwargs |= {"w_dim": w_dim, "size": size, "conv_clamp": conv_clamp}
         up: dict[str, Any] = {"up": 2, "resample_filter": resample_filter}
         if self.is_first:
-            self.const = torch.nn.Parameter(torch.randn([out_channels, resolution, resolution]))
+            self.const = torch.nn.Parameter(torch.randn([out_channels, *size]))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, **up, **layer_kwargs)
         self.conv1 = SynthesisLayer(out_channels, out_channels, **layer_kwargs)
@@ -222,12 +221,14 @@ class SynthesisNetwork(torch.nn.Module):
 
     Args:
         w_dim: Dimension of w.
-        img_resolution: Width and height of the image, a power of two, at least 4.
+        img_resolution: Width and height of the image, a power of two, at least 4; nominal, see `base_size`.
         img_channels: Channels of the image.
         channel_base, channel_max: Channels of a layer: channel_base / resolution, at most channel_max.
         num_fp16_res: How many of the highest resolutions compute in `lowp_dtype`; never those below 8.
         lowp_dtype: torch.float16 or torch.bfloat16; parameters, images and the rest stay in float32.
         channels_last: Memory format of weights, which the activations follow.
+        base_size: (height, width) of the features at nominal resolution 4; the image has base_size * img_resolution / 4
+            pixels.
         block_kwargs: architecture ('skip', 'resnet' or 'orig'), resample_filter, conv_clamp, activation, use_noise.
     """
 
@@ -243,10 +244,12 @@ class SynthesisNetwork(torch.nn.Module):
         num_fp16_res: int = 0,
         lowp_dtype: torch.dtype = torch.float16,
         channels_last: bool = False,
+        base_size: tuple[int, int] = (4, 4),
         **block_kwargs: Any,
     ) -> None:
         super().__init__()
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
+        self.base_size = height, width = _checked_base(base_size)
         self.block_resolutions = _resolutions(img_resolution)
         self.num_ws = 0
         in_channels = 0  # the first block has a constant instead of an input
@@ -254,7 +257,8 @@ class SynthesisNetwork(torch.nn.Module):
             is_last = res == img_resolution
             block_kwargs["lowp_dtype"] = lowp_dtype if _is_lowp(res, img_resolution, num_fp16_res) else None
             out_channels = min(channel_base // res, channel_max)
-            block = SynthesisBlock(in_channels, out_channels, w_dim, res, img_channels, is_last, **block_kwargs)
+            size = height * res // 4, width * res // 4
+            block = SynthesisBlock(in_channels, out_channels, w_dim, size, img_channels, is_last, **block_kwargs)
             setattr(self, f"b{res}", block)
             in_channels = out_channels
             self.num_ws += block.num_conv + (block.num_torgb if is_last else 0)
@@ -262,7 +266,7 @@ class SynthesisNetwork(torch.nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, ws: torch.Tensor, **block_kwargs: Any) -> torch.Tensor:
-        """ws [N, num_ws, w_dim] -> image [N, img_channels, img_resolution, img_resolution], about -1 to 1.
+        """ws [N, num_ws, w_dim] -> image [N, img_channels, H, W], about -1 to 1.
 
         Args:
             ws: One w per layer.
@@ -300,7 +304,7 @@ class Generator(torch.nn.Module):
         self.img_resolution, self.img_channels = img_resolution, img_channels
         synthesis_kwargs = {**(synthesis_kwargs or {}), **flat_synthesis_kwargs}
         self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
+        self.num_ws, self.base_size = self.synthesis.num_ws, self.synthesis.base_size
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
 
     def forward(
@@ -377,7 +381,7 @@ class DiscriminatorBlock(torch.nn.Module):
 
 
 class DiscriminatorEpilogue(torch.nn.Module):
-    """4x4 features -> scores, in the dtype of the parameters; `has_fromrgb` adds the image to the features first."""
+    """Features of base_size -> scores, in the dtype of the parameters; `has_fromrgb` adds the image to them first."""
 
     def __init__(
         self,
@@ -389,6 +393,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
         mbstd_num_channels: int = 1,
         activation: str = "lrelu",
         conv_clamp: float | None = None,
+        base_size: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
         self.cmap_dim, self.has_fromrgb = cmap_dim, has_fromrgb
@@ -397,18 +402,18 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.mbstd = MinibatchStddev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
         options: dict[str, Any] = {"activation": activation, "conv_clamp": conv_clamp}
         self.conv = EqualizedConv2d(in_channels + mbstd_num_channels, in_channels, 3, **options)
-        self.fc = EqualizedLinear(in_channels * 4 * 4, in_channels, activation=activation)
+        self.fc = EqualizedLinear(in_channels * math.prod(base_size), in_channels, activation=activation)
         self.out = EqualizedLinear(in_channels, cmap_dim if cmap_dim > 0 else 1)
 
     def forward(self, x: torch.Tensor | None, img: torch.Tensor | None, cmap: torch.Tensor | None) -> torch.Tensor:
-        """x [N, C, 4, 4], image [N, img_channels, 4, 4], cmap [N, cmap_dim] -> scores [N, 1]."""
+        """x [N, C, h, w], image [N, img_channels, h, w], cmap [N, cmap_dim] -> scores [N, 1]."""
         dtype = self.fc.weight.dtype
         x = None if x is None else x.to(dtype)
         if img is not None and self.has_fromrgb:
-            y = self.fromrgb(_in_format_of(self.conv.weight, img.to(dtype)))  # [N, C, 4, 4]
+            y = self.fromrgb(_in_format_of(self.conv.weight, img.to(dtype)))  # [N, C, h, w]
             x = y if x is None else x + y
-        x = x if self.mbstd is None else self.mbstd(x)  # [N, C + mbstd_num_channels, 4, 4]
-        x = self.conv(x)  # [N, C, 4, 4]
+        x = x if self.mbstd is None else self.mbstd(x)  # [N, C + mbstd_num_channels, h, w]
+        x = self.conv(x)  # [N, C, h, w]
         x = self.fc(x.flatten(1))  # [N, C]
         x = self.out(x)  # [N, cmap_dim or 1]
         if cmap is not None:
@@ -428,7 +433,7 @@ class Discriminator(torch.nn.Module):
         block_kwargs: activation, resample_filter; freeze_layers, the number of first layers that are not trained.
         mapping_kwargs: Of the label's `MappingNetwork`.
         epilogue_kwargs: mbstd_group_size, mbstd_num_channels, activation.
-        lowp_dtype, channels_last: As in `SynthesisNetwork`.
+        lowp_dtype, channels_last, base_size: As in `SynthesisNetwork`.
     """
 
     def __init__(
@@ -448,9 +453,11 @@ class Discriminator(torch.nn.Module):
         *,
         lowp_dtype: torch.dtype = torch.float16,
         channels_last: bool = False,
+        base_size: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
+        self.base_size = _checked_base(base_size)
         self.block_resolutions = _resolutions(img_resolution)[:0:-1]
         channels = {res: min(channel_base // res, channel_max) for res in [4, *self.block_resolutions]}
         cmap_dim = 0 if c_dim == 0 else channels[4] if cmap_dim is None else cmap_dim
@@ -467,19 +474,20 @@ class Discriminator(torch.nn.Module):
             options = {"w_avg_beta": None, **(mapping_kwargs or {})}
             self.mapping = MappingNetwork(0, c_dim, cmap_dim, None, **options)
         has_fromrgb = architecture == "skip" or img_resolution == 4
-        options = {"conv_clamp": conv_clamp, **(epilogue_kwargs or {})}
+        options = {"conv_clamp": conv_clamp, "base_size": base_size, **(epilogue_kwargs or {})}
         self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim, img_channels, has_fromrgb, **options)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, **block_kwargs: Any) -> torch.Tensor:
-        """Images [N, img_channels, img_resolution, img_resolution] and c [N, c_dim] -> scores [N, 1].
+        """Images [N, img_channels, H, W] and c [N, c_dim] -> scores [N, 1].
 
         Args:
             img, c: Images, about -1 to 1, and labels (None where c_dim is 0).
             block_kwargs: force_fp32 (True ignores lowp_dtype).
         """
-        x, y = None, _checked("img", img, self.img_channels, self.img_resolution, self.img_resolution)
+        height, width = (side * self.img_resolution // 4 for side in self.base_size)
+        x, y = None, _checked("img", img, self.img_channels, height, width)
         for res in self.block_resolutions:
             x, y = getattr(self, f"b{res}")(x, y, **block_kwargs)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None  # [N, cmap_dim]
@@ -491,6 +499,12 @@ def _resolutions(img_resolution: int) -> list[int]:
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution must be a power of two, at least 4, got {img_resolution}")
     return [2**i for i in range(2, img_resolution.bit_length())]
+
+
+def _checked_base(base_size: tuple[int, int]) -> tuple[int, int]:
+    if len(base_size) != 2 or min(base_size) < 1:
+        raise ValueError(f"base_size must be (height, width), each at least 1, got {base_size}")
+    return base_size
 
 
 def _is_lowp(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:

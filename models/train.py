@@ -28,6 +28,7 @@ FIXED_OPTIONS = {"data": "data.source", "cfg": "preset", "cond": "data.cond", "p
 FIXED_DATA = {
     "length": "data.images",
     "resolution": "model.img_resolution",
+    "base_size": "model.base_size",
     "channels": "model.img_channels",
     "c_dim": "model.c_dim",
 }
@@ -121,7 +122,8 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     precision = args.precision
     if precision is None and device.type == "cpu" and preset.precision == "fp16":
         precision = "fp32"
-    model, training = resolve(cfg, data.resolution, data.channels, data.c_dim, precision=precision)
+    size = data.resolution, data.channels, data.c_dim
+    model, training = resolve(cfg, *size, precision=precision, base_size=data.base_size)
     if args.gamma is not None and not training.r1_interval:
         raise ValueError(f"--gamma is the weight of R1, which --cfg {cfg} does not use")
     training = _with_options(training, args, FIXED_TRAINING | FREE_TRAINING)

@@ -70,4 +70,15 @@ def save(checkpoint: Checkpoint, path: str | Path, to: str = "gankern") -> None:
     writers = {one.name: one.save for one in FORMATS if one.save is not None}
     if to not in writers:
         raise ValueError(f"--to must be one of {', '.join(writers)}, got {to}")
+    _refuse_other_sizes(checkpoint, to)
     writers[to](checkpoint, Path(path))
+
+
+def _refuse_other_sizes(checkpoint: Checkpoint, to: str) -> None:
+    """Raises ValueError where a format of others has no place for images of this size."""
+    base, resolution = checkpoint.model.base_size, checkpoint.model.img_resolution
+    any_square = checkpoint.family in ("biggan", "sagan")
+    if to == GANKERN.name or base == (4, 4) or (any_square and base[0] == base[1]):
+        return
+    height, width = (side * resolution // 4 for side in base)
+    raise ValueError(f"--to {to} holds square images{'' if any_square else ' of a power of two'}, got {width}x{height}")

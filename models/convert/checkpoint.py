@@ -148,7 +148,7 @@ def preset_of(family: str, model: ModelOptions) -> str | None:
     sizes = model.img_resolution, model.img_channels, model.c_dim
     for name, row in entry.presets.items():
         with suppress(ValueError):  # a row may not have this size
-            if entry.resolve(row, *sizes, 1, model.precision)[0] == model:
+            if entry.resolve(row, *sizes, 1, model.precision, model.base_size)[0] == model:
                 return name
     return None
 

@@ -184,7 +184,7 @@ def _sizes_of_D(state: State) -> dict[str, int]:
     return sizes | {"z_dim": 512, "w_dim": 512, "map_depth": 8}
 
 
-def _options(**sizes: int) -> StyleGAN2Options:
+def _options(**sizes: Any) -> StyleGAN2Options:
     return StyleGAN2Options(
         **sizes,
         c_dim=0,

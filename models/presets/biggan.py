@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class BigGANOptions:
     """Everything that decides what the networks are, named as their arguments."""
 
-    img_resolution: int  # that of the images, not nominal
-    base: int  # side of the features at nominal resolution 4
+    img_resolution: int
+    base: int  # shorter side of the features that G starts from
     img_channels: int
     c_dim: int
     z_dim: int
@@ -33,8 +33,10 @@ class BigGANOptions:
     sn_layout: str = "biggan"
     g_spectral_norm: bool = True
     relu_skip: bool = False
+    base_size: tuple[int, int] = (4, 4)  # images have base_size * img_resolution / 4 pixels (height, width)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "base_size", tuple(self.base_size))
         object.__setattr__(self, "attention", tuple(self.attention))  # JSON knows no tuples
 
 
@@ -99,7 +101,7 @@ PRESETS = {
 
 
 def resolve(
-    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str
+    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[BigGANOptions, TrainingOptions]:
     """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name a batch.
 
@@ -108,9 +110,10 @@ def resolve(
     from ..resnet import generator_stages, nominal_size
 
     hier = p.shared > 0
-    base = nominal_size(resolution)[1]
+    base = nominal_size(*base_size, resolution)[1]
     base = base // 2 if p.small_base and base % 2 == 0 else base
-    parts = 1 if p.deep or not hier else len(generator_stages(4 * resolution // base, p.ch)) + 1
+    nominal = min(base_size) * resolution // base  # of the networks
+    parts = 1 if p.deep or not hier else len(generator_stages(nominal, p.ch)) + 1
     model = BigGANOptions(
         img_resolution=resolution,
         base=base,
@@ -126,6 +129,7 @@ def resolve(
         sn_eps=p.sn_eps,
         precision=precision,
         channels_last=p.channels_last,
+        base_size=base_size,
     )
     return model, training_of(p)
 
@@ -170,10 +174,12 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
 
     from ..biggan import Discriminator, Generator
 
+    nominal = min(options.base_size) * options.img_resolution // options.base
+    height, width = (side * options.img_resolution // nominal for side in options.base_size)
     lowp_dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
     shared: dict[str, Any] = {
         "c_dim": options.c_dim,
-        "img_resolution": 4 * options.img_resolution // options.base,
+        "img_resolution": nominal,
         "img_channels": options.img_channels,
         "ch": options.ch,
         "deep": options.deep,
@@ -190,5 +196,5 @@ def build(options: BigGANOptions) -> tuple[nn.Module, nn.Module]:
         "bn_eps": options.bn_eps,
         "spectral_norm": options.g_spectral_norm,
     }
-    G = Generator(options.z_dim, base_size=(options.base, options.base), **own, **shared)
+    G = Generator(options.z_dim, base_size=(height, width), **own, **shared)
     return G, Discriminator(relu_skip=options.relu_skip, **shared)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SAGANOptions:
     """Everything that decides what the networks are, named as their arguments."""
 
-    img_resolution: int  # that of the images, not nominal
+    img_resolution: int
     img_channels: int
     c_dim: int
     z_dim: int
@@ -28,8 +28,10 @@ class SAGANOptions:
     wide: bool
     precision: str
     channels_last: bool
+    base_size: tuple[int, int] = (4, 4)  # images have base_size * img_resolution / 4 pixels (height, width)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "base_size", tuple(self.base_size))
         object.__setattr__(self, "attention", tuple(self.attention))  # JSON knows no tuples
 
 
@@ -86,7 +88,7 @@ PRESETS = {
 
 
 def resolve(
-    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str
+    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[SAGANOptions, TrainingOptions]:
     """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name a batch.
 
@@ -106,6 +108,7 @@ def resolve(
         wide=p.wide,
         precision=precision,
         channels_last=p.channels_last,
+        base_size=base_size,
     )
     return model, training_of(p)
 
@@ -117,7 +120,8 @@ def build(options: SAGANOptions) -> tuple[nn.Module, nn.Module]:
     from ..resnet import nominal_size
     from ..sagan import Discriminator, Generator
 
-    nominal, base = nominal_size(options.img_resolution)
+    nominal, _ = nominal_size(*options.base_size, options.img_resolution)
+    height, width = (side * options.img_resolution // nominal for side in options.base_size)
     shared: dict[str, Any] = {
         "c_dim": options.c_dim,
         "img_resolution": nominal,
@@ -131,7 +135,7 @@ def build(options: SAGANOptions) -> tuple[nn.Module, nn.Module]:
         ch=options.ch,
         modulation=options.modulation,
         spectral_norm=options.g_spectral_norm,
-        base_size=(base, base),
+        base_size=(height, width),
         **shared,
     )
     return G, Discriminator(ch=options.d_ch, wide=options.wide, **shared)

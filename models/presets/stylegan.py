@@ -32,6 +32,10 @@ class StyleGANOptions:
     channels_last: bool
     variant: str = "stylegan"
     d_wide: bool = False
+    base_size: tuple[int, int] = (4, 4)  # (height, width) at nominal resolution 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_size", tuple(self.base_size))  # JSON knows no tuples
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ PRESETS = {
 
 
 def resolve(
-    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str
+    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[StyleGANOptions, TrainingOptions]:
     """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name them.
 
@@ -104,6 +108,7 @@ def resolve(
         num_fp16_res=p.num_fp16_res if precision != "fp32" else 0,
         precision=precision,
         channels_last=p.channels_last,
+        base_size=base_size,
     )
     training = TrainingOptions(
         batch=batch[resolution],
@@ -135,6 +140,7 @@ def build(options: StyleGANOptions) -> tuple[nn.Module, nn.Module]:
         "c_dim": options.c_dim,
         "img_resolution": options.img_resolution,
         "img_channels": options.img_channels,
+        "base_size": options.base_size,
         "channel_base": options.channel_base,
         "channel_max": options.channel_max,
         "num_fp16_res": options.num_fp16_res,

@@ -29,6 +29,10 @@ class StyleGAN2Options:
     precision: str
     d_architecture: str
     channels_last: bool
+    base_size: tuple[int, int] = (4, 4)  # (height, width) at nominal resolution 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_size", tuple(self.base_size))  # JSON knows no tuples
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ PRESETS = {
 
 
 def resolve(
-    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str
+    p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[StyleGAN2Options, TrainingOptions]:
     """The networks and training of a row, for data of a given size.
 
@@ -108,6 +112,7 @@ def resolve(
         precision=precision,
         d_architecture=p.d_architecture,
         channels_last=p.channels_last,
+        base_size=base_size,
     )
     training = TrainingOptions(
         batch=batch,
@@ -137,6 +142,7 @@ def build(options: StyleGAN2Options) -> tuple[nn.Module, nn.Module]:
         "c_dim": options.c_dim,
         "img_resolution": options.img_resolution,
         "img_channels": options.img_channels,
+        "base_size": options.base_size,
         "channel_base": options.channel_base,
         "channel_max": options.channel_max,
         "num_fp16_res": options.num_fp16_res,

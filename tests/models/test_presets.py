@@ -1,11 +1,13 @@
 """The published configurations."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 
-from gankern.models.config import Config, DataOptions, build_networks, find_preset, preset_names, resolve
+from gankern.models.config import FAMILIES, Config, DataOptions, build_networks, find_preset, preset_names, resolve
+from gankern.models.training.images import nominal
 
 # name, resolution, GPUs: batch, mbstd, channel_base, lr, gamma, ema_kimg, ema_rampup, kimg, map depth
 PUBLISHED = [
@@ -169,3 +171,20 @@ def test_the_networks_of_the_growing_families_are_what_the_options_say(name: str
     G, D = build_networks(replace(config, model=replace(config.model, z_dim=8, **width)))
     assert (G.z_dim, G.c_dim, G.img_resolution, D.c_dim, D.img_channels) == (8, 10, 16, 10, 1)
     assert D.b4.mbstd.group_size == 4
+
+
+SIZES = {"stylegan2": "digits", "stylegan": "stylegan-digits", "progan": "progan-digits", "biggan": "biggan-digits"}
+
+
+@pytest.mark.parametrize("size", [(48, 64), (96, 32), (48, 48)], ids=str)
+@pytest.mark.parametrize("family", [*SIZES, "sagan"])
+def test_networks_of_every_family_take_any_size(family: str, size: tuple[int, int]) -> None:
+    resolution, base_size = nominal(*size)
+    name = SIZES.get(family, "sngan-cifar")
+    model, _ = resolve(name, resolution, 4, 10, precision="fp32", base_size=base_size)
+    model = replace(model, **{n: 32 for n in ("channel_max", "fmap_max") if hasattr(model, n)})  # type: ignore[type-var]
+    G, D = FAMILIES[family].build(FAMILIES[family].options(**json.loads(json.dumps(asdict(model)))))  # type: ignore[call-overload]
+    z, c = torch.randn(2, model.z_dim), torch.eye(10)[:2]
+    img = G(z, c)
+    assert img.shape == (2, 4, *size)
+    assert D(img, c).shape == (2, 1)

@@ -24,15 +24,22 @@ from gankern.models.resnet import discriminator_stages, generator_stages, nomina
     ],
 )
 def test_a_size_has_a_nominal_resolution_and_a_base(img_resolution: int, expected: tuple[int, int]) -> None:
-    nominal, base = nominal_size(img_resolution)
+    nominal, base = nominal_size(img_resolution, img_resolution)
     assert (nominal, base) == expected
     assert nominal * base == 4 * img_resolution
 
 
 @pytest.mark.parametrize("img_resolution", [33, 1024, 4])
 def test_a_size_without_widths_is_refused(img_resolution: int) -> None:
-    with pytest.raises(ValueError, match=f"img_resolution must be .*, got {img_resolution}"):
-        nominal_size(img_resolution)
+    with pytest.raises(ValueError, match=f"images must have a shorter side .*, got {img_resolution}x{img_resolution}"):
+        nominal_size(img_resolution, img_resolution)
+
+
+def test_the_shorter_side_decides_where_networks_start() -> None:
+    assert nominal_size(96, 160) == nominal_size(160, 96) == (64, 6)
+    assert nominal_size(3, 5, 128) == (64, 6)
+    with pytest.raises(ValueError, match=r"the longer one as often divisible by 2, got 36x32 \(width x height\)"):
+        nominal_size(32, 36)
 
 
 def test_a_generator_doubles_from_4_to_its_resolution() -> None:
