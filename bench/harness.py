@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from gankern import dispatch
 
@@ -39,6 +44,7 @@ class Case:
     constants: tuple[tuple[int, ...], ...] = ()  # shapes of those that want none: noise, ...; they come last
     reads_output: bool = False  # whether a backward pass reads the output besides the gradient
     reads_input: bool = False  # whether it reads x
+    peer: Callable[..., torch.Tensor] | None = None  # (ops, x, *inputs, *constants) -> y, ops as `peer.load` gives them
 
     def __str__(self) -> str:
         return f"{self.op} {self.name} {'x'.join(map(str, self.shape))} {dtype_name(self.dtype)}"
@@ -169,8 +175,10 @@ def eagers(case: Case) -> dict[str, Callable[..., torch.Tensor]]:
     return {"eager": case.eager, "eager-fp32": lambda *inputs: case.eager(*(x.float() for x in inputs)).to(case.dtype)}
 
 
-def variants(case: Case, mode: str, device: str, compiled: bool) -> dict[str, Call]:
-    """Everything that is compared, by name: '<who> <layout>', and 'copy'."""
+def variants(
+    case: Case, mode: str, device: str, compiled: bool, peer: Callable[[str], ModuleType] | None = None
+) -> dict[str, Call]:
+    """Everything that is compared, by name: '<who> <layout>', and 'copy'; `peer` as `bench.peer.load` gives it."""
     calls: dict[str, Call] = {}
     if compiled:
         torch._dynamo.reset()  # or Dynamo generalises over the cases, and gives up after eight
@@ -184,8 +192,44 @@ def variants(case: Case, mode: str, device: str, compiled: bool) -> dict[str, Ca
             calls[f"compile {layout}"] = partial(problem.work, function, mode)
         for backend in kernel_backends(case.op, device):
             calls[f"{backend} {layout}"] = partial(problem.work, partial(case.ours, backend=backend), mode)
+        if peer is not None and case.peer is not None:
+            calls[f"peer {layout}"] = partial(problem.work, partial(case.peer, peer), mode)
     calls["copy"] = problem.copies(case, mode)
     return calls
+
+
+def peak_mb(call: Call, device: str) -> float:
+    """The most memory that a call holds at once beside its inputs, in MB, results included."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        result = call()
+    held = most = 0
+    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    del result
+    return most / 1e6
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """The profiler's library writes lines of its own there, below Python."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def make_timer(device: str, flush_l2: bool = False) -> Timer:

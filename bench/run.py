@@ -18,6 +18,9 @@ import torch
 
 import gankern
 from bench import harness
+from bench.base import against
+from bench.ceilings import ceilings
+from bench.peer import load
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -25,6 +28,7 @@ OPS = sorted(p.stem for p in (HERE / "ops").glob("[!_]*.py"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
     args = _parse(argv)
     if args.table:
         lines = table(json.loads(_place(args.table).read_text())).splitlines()
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.summary:
         print(summary(json.loads(_place(args.summary).read_text())))
         return 0
+    if args.base:
+        print(against(args.base, HERE.parent, [arg for arg in argv if arg not in ("--base", args.base)]))
+        return 0
     if args.threads:
         torch.set_num_threads(args.threads)
     cases = [c for op in args.op or OPS for c in importlib.import_module(f"bench.ops.{op}").cases(args.device)]
@@ -40,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not cases:
         print(f"bench: --case: no case contains '{args.case}'", file=sys.stderr)
         return 2
-    report = environment(args)
+    report = {**environment(args), "ceilings": ceilings(args.device)}
     try:
         report["figures"] = run(cases, args)
     except RuntimeError as error:  # a failed parity check, or no kernels to measure
@@ -67,6 +74,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--flush-l2", action="store_true", help="GPU: empty the L2 cache before every call")
     help_allocator = "CPU: malloc as it is, or keeping freed memory; default both, one after the other"
     parser.add_argument("--allocator", default="both", choices=("default", "keep", "both"), help=help_allocator)
+    help_peer = "a checkout with torch_utils/ops, as StyleGAN2-ADA, StyleGAN3 and EG3D have: measured too"
+    parser.add_argument("--peer", type=Path, metavar="PATH", help=help_peer)
+    help_base = "build that commit too, and compare: which case became slower, which faster"
+    parser.add_argument("--base", metavar="COMMIT", help=help_base)
     parser.add_argument("--json", metavar="FILE", help="write every figure; a bare name goes to bench/results/")
     parser.add_argument("--table", metavar="FILE", help="measure nothing: print the table of such a file")
     parser.add_argument("--summary", metavar="FILE", help="measure nothing: print one line per case of such a file")
@@ -87,6 +98,7 @@ def run(cases: Sequence[harness.Case], args: argparse.Namespace) -> list[dict[st
     for case in cases:
         progress.show(f"parity  {case}")
         harness.check_parity(case, args.device)
+    peer = load(args.peer) if args.peer else None
     allocators = ["default", "keep"] if args.allocator == "both" else [args.allocator]
     if args.device == "cuda":
         allocators = ["caching"]  # PyTorch's own, the only one there
@@ -100,7 +112,7 @@ def run(cases: Sequence[harness.Case], args: argparse.Namespace) -> list[dict[st
         for case in cases:
             for mode in harness.MODES:
                 progress.show(f"{case}, {mode}, {allocator} allocator")
-                calls = harness.variants(case, mode, args.device, not args.no_compile)
+                calls = harness.variants(case, mode, args.device, not args.no_compile, peer)
                 seconds = harness.measure(calls, timer, budget, rounds)
                 figures.append(
                     {
@@ -111,6 +123,7 @@ def run(cases: Sequence[harness.Case], args: argparse.Namespace) -> list[dict[st
                         "mode": mode,
                         "allocator": allocator,
                         "ms": {name: [round(s * 1000, 6) for s in values] for name, values in seconds.items()},
+                        "peak_mb": {n: round(harness.peak_mb(c, args.device), 3) for n, c in calls.items()},
                     }
                 )
     progress.show("done")
@@ -188,7 +201,9 @@ def _commit() -> str | None:
 
 def table(report: dict[str, Any]) -> str:
     """The figures of a results file in Markdown; bench/README.md says what the columns mean."""
-    kernels = [n for n in ("native", "triton") if any(f"{n} NCHW" in figure["ms"] for figure in report["figures"])]
+    kernels = [
+        n for n in ("native", "triton", "peer") if any(f"{n} NCHW" in figure["ms"] for figure in report["figures"])
+    ]
     header = ["case", "dtype", "mode", "allocator", "layout", "eager ms", "best eager", "eager", "compile"]
     rows = [header + kernels + ["copy", "of copy"]]
     for figure in report["figures"]:
@@ -201,7 +216,9 @@ def table(report: dict[str, Any]) -> str:
             case = f"{figure['op']} {figure['case']} {'x'.join(map(str, figure['shape']))}"
             row = [case, figure["dtype"], _short(figure["mode"]), figure["allocator"], layout, f"{best:.3f}", where]
             row += [f"{best / t:.2f}x" if t else "-" for t in against]
-            rows.append([*row, f"{100 * ms['copy'] / min(t for t in ours if t):.0f} %"])
+            rows.append(
+                [*row, f"{100 * ms['copy'] / min(t for name, t in ms.items() if _is_ours(name, layout)):.0f} %"]
+            )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * w for w in widths])
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
@@ -212,7 +229,8 @@ def _about(report: dict[str, Any]) -> str:
     simd = f" ({report['simd']})" if report.get("simd") else ""
     about = f"{report['device']}{simd}, {report['threads']} threads, torch {report['torch']}"
     quick = " QUICK: not to be published." if report["quick"] else ""
-    return f"{about}, gankern {report['gankern']}, commit {report['commit']}. Medians.{quick}"
+    limits = "".join(f", {name} {value:g}" for name, value in report.get("ceilings", {}).items())
+    return f"{about}{limits}, gankern {report['gankern']}, commit {report['commit']}. Medians.{quick}"
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -234,8 +252,8 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", _about(report)])
 
 
-def _is_ours(name: str) -> bool:
-    return name.startswith(("native", "triton"))
+def _is_ours(name: str, layout: str = "") -> bool:
+    return name.startswith(("native", "triton")) and name.endswith(layout)
 
 
 def _short(mode: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -40,17 +40,18 @@ LAYERS = (
 def cases(device: str) -> list[Case]:
     """The op's cases, small to large, in float32 and bfloat16."""
     return [
-        Case("filtered_lrelu", f"up {layer.up} down {layer.down}", shape, dtype, *calls, (shape[1:2],))
+        Case("filtered_lrelu", f"up {layer.up} down {layer.down}", shape, dtype, eager, ours, (shape[1:2],), peer=peer)
         for dtype in DTYPES
         for layer in LAYERS
-        for calls in [_calls(layer, device)]
+        for eager, ours, peer in [_calls(layer, device)]
         for shape in layer.shapes
     ]
 
 
-def _calls(layer: Layer, device: str) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+def _calls(layer: Layer, device: str) -> tuple[Callable[..., torch.Tensor], ...]:
+    """Eager, ours and the peer's."""
     fu, fd = (_low_pass(factor, device) for factor in (layer.up, layer.down))
-    return partial(_eager, fu, fd, layer), partial(_ours, fu, fd, layer)
+    return partial(_eager, fu, fd, layer), partial(_ours, fu, fd, layer), partial(_peer, fu, fd, layer)
 
 
 def _low_pass(factor: int, device: str) -> torch.Tensor:
@@ -68,6 +69,13 @@ def _ours(
     fu: torch.Tensor, fd: torch.Tensor, layer: Layer, x: torch.Tensor, b: torch.Tensor, *, backend: str
 ) -> torch.Tensor:
     return gankern.filtered_lrelu(x, fu, fd, b, layer.up, layer.down, layer.padding, clamp=CLAMP, backend=backend)
+
+
+def _peer(
+    fu: torch.Tensor, fd: torch.Tensor, layer: Layer, ops: Callable[[str], Any], x: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    published = ops("filtered_lrelu").filtered_lrelu
+    return published(x, fu, fd, b, up=layer.up, down=layer.down, padding=list(layer.padding), clamp=CLAMP)
 
 
 def test_filtered_lrelu(benchmark: Callable, call: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,7 +37,7 @@ def cases(device: str) -> list[Case]:
     """The op's cases, resampling by resampling, small to large, in float32 and bfloat16."""
     f = gankern.setup_filter([1, 3, 3, 1], device=device)
     return [
-        Case("upfirdn2d", r.name, shape, dtype, partial(_eager, f, r), partial(_ours, f, r))
+        Case("upfirdn2d", r.name, shape, dtype, partial(_eager, f, r), partial(_ours, f, r), peer=partial(_peer, f, r))
         for dtype in DTYPES
         for r in RESAMPLINGS
         for shape in r.shapes
@@ -50,6 +50,10 @@ def _eager(f: torch.Tensor, r: Resampling, x: torch.Tensor) -> torch.Tensor:
 
 def _ours(f: torch.Tensor, r: Resampling, x: torch.Tensor, *, backend: str) -> torch.Tensor:
     return gankern.upfirdn2d(x, f, r.up, r.down, r.padding, gain=r.gain, backend=backend)
+
+
+def _peer(f: torch.Tensor, r: Resampling, ops: Callable[[str], Any], x: torch.Tensor) -> torch.Tensor:
+    return ops("upfirdn2d").upfirdn2d(x, f, up=r.up, down=r.down, padding=list(r.padding), gain=r.gain)
 
 
 def test_upfirdn2d(benchmark: Callable, call: Callable[[], object]) -> None:
