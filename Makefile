@@ -2,6 +2,7 @@
 # make test    the whole test suite
 # make lint    ruff, mypy, clang-format
 # make bench   the benchmarks of the ops on this machine
+# make gpu-check [PEER=path]    on a machine with a GPU: build, tests, sanitizers, figures, one JSON; under ten minutes
 # make dropin-check PEER=path   a checkout of a published project, before and after gankern.patch()
 # Each sets up what it needs in .venv, once. Settings: PYTHON=python3.12, TORCH=torch==2.11.0, GANKERN_BUILD=cpu.
 
@@ -11,7 +12,7 @@ VENV ?= .venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
 RUN := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 $(VENV)/bin
 
-.PHONY: demo test lint format bench dropin-check clean
+.PHONY: demo test lint format bench gpu-check dropin-check clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.built
@@ -33,6 +34,9 @@ format: $(VENV)/.tested
 
 bench: $(VENV)/.tested
 	$(RUN)/python -m bench.run
+
+gpu-check:  # with the Python that has the GPU's PyTorch, and into it
+	$(PYTHON) -m bench.gpu_check $(if $(PEER),--peer "$(PEER)")
 
 dropin-check: $(VENV)/.built
 	@test -n "$(PEER)" || { echo "make dropin-check PEER=path/to/checkout"; exit 2; }

@@ -167,7 +167,7 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gankern": gankern.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "quick": args.quick,
         "flush_l2": args.flush_l2,
         "ms": "[median, lower quartile, upper quartile]",
@@ -191,7 +191,7 @@ def _simd() -> str | None:
     return build_info()["simd"]
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     try:
         command = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
