@@ -42,13 +42,9 @@ Norm = Callable[..., torch.nn.Module]  # (num_features, act=..., up=...) -> a mo
 
 
 def nominal_size(height: int, width: int, resolution: int = 4) -> tuple[int, int]:
-    """The nominal resolution of networks for images of height x width, and the shorter side that they start from.
+    """The nominal resolution of networks for images, and the shorter side that they start from.
 
-    96x96 is 64 with a base of 6, not of 4; 96x160 is 64 with a base of 6x10.
-
-    Args:
-        height, width: Of the images; or of a part of them that `resolution` / 4 of make an image's side.
-        resolution: See there.
+    96x96 is 64 with a base of 6, not of 4. Images have height * resolution / 4 times width * resolution / 4 pixels.
 
     Raises:
         ValueError: there is none.
@@ -59,10 +55,8 @@ def nominal_size(height: int, width: int, resolution: int = 4) -> tuple[int, int
         rest += 4 * max(height, width) % nominal
         if rest == 0 and (4 <= base < 8 or (nominal == 32 and base in (1, 2, 3))):
             return nominal, base
-    raise ValueError(
-        f"images must have a shorter side of 4, 5, 6 or 7 times 8, 16, ..., 128 pixels, and the longer one as often "
-        f"divisible by 2, got {width}x{height} (width x height)"
-    )
+    expected = "a shorter side of 4, 5, 6 or 7 times 8, 16, ..., 128 pixels, and the longer one as often divisible by 2"
+    raise ValueError(f"images must have {expected}, got {width}x{height} (width x height)")
 
 
 class Stage(NamedTuple):
