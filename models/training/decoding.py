@@ -45,7 +45,8 @@ def decode(content: bytes) -> np.ndarray:
     except ModuleNotFoundError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise about any type of exception
-        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(kind + " ".join(str(error).split())[:200]) from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
