@@ -26,6 +26,7 @@ __all__ = ["ImageArray", "ImageData", "batches", "epoch_order", "open_data", "to
 
 EMBEDDED: dict[str, Callable[..., ImageData]] = {"digits": digits, "photos": photos}
 BatchSize = int | Callable[[int], int]
+LOADERS_ERRORS = ("DataLoader worker", "Pin memory thread")
 DEAD = "killed, perhaps for want of memory; fewer --workers need less, 0 none"
 
 
@@ -178,8 +179,8 @@ def _next(images: Iterator[Tensor | Exception]) -> Tensor | Exception:
     """The next batch, or what prevents it, which does not keep the workers alive as an exception's frames do."""
     try:
         return next(images)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:  # the last two: it ended while it handed a batch over
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in LOADERS_ERRORS):
             raise
         return ChildProcessError(f"data: a process that reads images has ended: {DEAD}")
 
