@@ -109,7 +109,7 @@ def _size(args: argparse.Namespace) -> tuple[int, int] | None:
 def _report(dest: Path, result: Result) -> None:
     from .training.images import KINDS
 
-    height, width, channels = result.shape or (0, 0, 0)
+    height, width, channels = result.shape
     size = sum(file.stat().st_size for file in (dest.rglob("*.png") if dest.is_dir() else [dest]))
     about = f"{len(result.kept)} images, {width}x{height} {KINDS[channels]}"
     if result.labels is None:

@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 class Result:
     """What was written, and what was not."""
 
-    shape: tuple[int, ...] | None = None  # [H, W, C], of every image
+    shape: tuple[int, ...] = ()  # [H, W, C] of every image, empty before the first
     kept: list[int] = field(default_factory=list)  # their numbers in the source
     labels: np.ndarray | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)  # file and reason
@@ -60,8 +60,10 @@ def convert(
             return error
 
     for index, pixels in enumerate(in_order(prepared, len(source.names), threads)):
+        if not result.shape and not isinstance(pixels, ValueError):
+            result.shape = _shape_of_all(pixels, source.names[index])
         try:
-            pixels = _like_the_first(pixels, result)
+            pixels = _like_the_first(pixels, result.shape)
         except ValueError as error:
             if strict:
                 raise ValueError(f"{source.names[index]}: {error}") from error
@@ -90,18 +92,20 @@ def in_order(function: Callable[[int], Item], count: int, threads: int) -> Itera
             yield waiting.popleft().result()
 
 
-def _like_the_first(pixels: np.ndarray | ValueError, result: Result) -> np.ndarray:
-    """The image in the number of channels of all, if it has their size; the first decides both."""
+def _shape_of_all(first: np.ndarray, name: str) -> tuple[int, ...]:
+    """The shape of the first image, if networks can make it."""
+    try:
+        nominal(first.shape[0], first.shape[1])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; --resolution 256x256 --transform center-crop makes it so") from error
+    return first.shape
+
+
+def _like_the_first(pixels: np.ndarray | ValueError, shape: tuple[int, ...]) -> np.ndarray:
+    """The image in the number of channels of all, if it has their size."""
     if isinstance(pixels, ValueError):
         raise pixels
-    height, width = pixels.shape[:2]
-    if result.shape is None:
-        try:
-            nominal(height, width)
-        except ValueError as error:
-            raise ValueError(f"{error}; --resolution 256x256 --transform center-crop makes it so") from error
-        result.shape = pixels.shape
-    if pixels.shape[:2] != result.shape[:2]:
-        expected = f"{result.shape[1]}x{result.shape[0]} like the first image"
-        raise ValueError(f"expected {expected}, got {width}x{height}; --resolution makes all of one size")
-    return with_channels(pixels, result.shape[2])
+    if pixels.shape[:2] != shape[:2]:
+        expected, got = f"{shape[1]}x{shape[0]}", f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise ValueError(f"expected {expected} like the first image, got {got}; --resolution makes all of one size")
+    return with_channels(pixels, shape[2])

@@ -8,7 +8,7 @@ import os
 import stat
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 MAX_BYTES = 2**29  # of one file: what lies in archives is read at once
@@ -158,8 +158,9 @@ class ZipArchive:
 
 def check_name(name: str, archive: Path) -> None:
     """Refuses the name of a member that leads out of its archive."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or parts[0].endswith(":") or "\0" in name or "\n" in name:
+    path = name.replace("\\", "/")
+    absolute = path.startswith("/") or path[1:2] == ":"
+    if absolute or ".." in path.split("/") or any(letter in name for letter in "\0\n"):
         raise ValueError(f"data: {archive} has a file of the name {name[:200]!r}, which leads out of it: refused")
 
 

@@ -4,9 +4,13 @@ Image number i of a run (counted from 0 over all epochs) is `epoch_order(n, seed
 the data is one integer, a resumed run sees what an uninterrupted one sees, and workers cannot change the order.
 """
 
+import atexit
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ __all__ = ["ImageArray", "ImageData", "batches", "epoch_order", "open_data", "to
 
 EMBEDDED: dict[str, Callable[..., ImageData]] = {"digits": digits, "photos": photos}
 BatchSize = int | Callable[[int], int]
+LOADERS_ERRORS = ("DataLoader worker", "Pin memory thread")
 DEAD = "killed, perhaps for want of memory; fewer --workers need less, 0 none"
 
 
@@ -147,25 +152,43 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _watched(loader: DataLoader[Tensor | Exception]) -> Iterator[Tensor]:
-    """The batches of a loader. A worker that ends is noticed when its batch is due, within seconds.
+    """The batches of a loader. A worker that has ended is noticed when its batch is due, within seconds.
 
     PyTorch's handler of SIGCHLD would raise at any instruction, in the middle of a step; the loader looks itself, too.
+    Workers that nobody tells to end, for the program fails elsewhere, are killed: Python would wait for them for ever.
     """
     main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD)
+    handler, others = signal.getsignal(signal.SIGCHLD), set(multiprocessing.active_children())
     images = iter(loader)
+    workers = [process for process in multiprocessing.active_children() if process not in others]
+    kill = partial(_kill, workers)
+    atexit.register(kill)
     if main and handler is not None:
         signal.signal(signal.SIGCHLD, handler)
-    while True:
-        try:
-            batch = next(images)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ChildProcessError(f"data: a process that reads images has ended: {DEAD}") from error
-        if isinstance(batch, Exception):
-            raise batch
-        yield batch
+    try:
+        while isinstance(batch := _next(images), Tensor):
+            yield batch
+        raise batch
+    finally:
+        del images  # the workers are asked to end, and waited for
+        kill()
+        atexit.unregister(kill)
+
+
+def _next(images: Iterator[Tensor | Exception]) -> Tensor | Exception:
+    """The next batch, or what prevents it, which does not keep the workers alive as an exception's frames do."""
+    try:
+        return next(images)
+    except (RuntimeError, OSError, EOFError) as error:  # the last two: it ended while it handed a batch over
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in LOADERS_ERRORS):
+            raise
+        return ChildProcessError(f"data: a process that reads images has ended: {DEAD}")
+
+
+def _kill(workers: list[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
 
 
 def _ignore_signals(worker: int) -> None:

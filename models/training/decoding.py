@@ -45,7 +45,11 @@ def decode(content: bytes) -> np.ndarray:
     except ModuleNotFoundError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise about any type of exception
-        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        kind = type(error).__name__
+        if kind == "UnidentifiedImageError":
+            raise ValueError(f"no image in a known format: {', '.join(FORMATS)}") from error
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(said if kind == "ValueError" else f"{kind}: {said}") from error
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

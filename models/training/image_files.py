@@ -73,8 +73,10 @@ class ImageFiles(ImageData):
         except (ValueError, OSError) as error:
             if not self.path.exists():
                 raise FileNotFoundError(f"data: {self.path} is no longer there, it was when it was opened") from error
+            if str(error).startswith("data: "):  # names the file
+                raise
             text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            raise ValueError(f"data: cannot read {self._where(file)} ({text.removeprefix('data: ')})") from error
+            raise ValueError(f"data: cannot read {self._where(file)} ({text})") from error
 
 
 def open_archive(path: str | Path) -> tuple[Archive, list[str], np.ndarray | None]:

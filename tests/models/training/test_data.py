@@ -1,5 +1,13 @@
 """Which images a run sees, and in which order."""
 
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +16,7 @@ import pytest
 import torch
 
 from gankern.models.training.data import ImageArray, ImageData, batches, epoch_order, open_data, to_float, to_uint8
+from gankern.models.training.image_files import ImageFiles
 
 
 def numbered(n: int) -> ImageArray:
@@ -94,3 +103,84 @@ def test_a_path_that_does_not_exist_is_named() -> None:
     pytest.importorskip("PIL", reason="image files need Pillow")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.zip"):
         open_data("nowhere.zip")
+
+
+def dealt(data: ImageData, workers: int) -> Iterator[torch.Tensor]:
+    return (images for images, _ in batches(data, 2, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_named_in_one_line_when_its_turn_comes(
+    image_folder: Path, workers: int
+) -> None:
+    data = open_data(str(image_folder))
+    assert isinstance(data, ImageFiles)
+    order = epoch_order(10, 0, 0)
+    bad = image_folder / data.files[order[5]]
+    bad.write_bytes(b"damaged")
+    images = dealt(data, workers)
+    assert [len(next(images)) for _ in range(2)] == [2, 2]
+    with pytest.raises(ValueError, match=rf"^data: cannot read {bad} \(no image in a known format[^\n]*$"):
+        next(images)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_that_vanish_are_an_error_of_one_line(image_folder: Path, workers: int) -> None:
+    images = dealt(open_data(str(image_folder)), workers)
+    next(images)
+    image_folder.rename(image_folder.with_name("elsewhere"))
+    with pytest.raises(FileNotFoundError, match=rf"^data: {image_folder} is no longer there[^\n]*$"):
+        list(islice(images, 5))
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(image_folder: Path) -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    images = dealt(open_data(str(image_folder)), 2)
+    next(images)
+    assert signal.getsignal(signal.SIGCHLD) == before
+    worker = multiprocessing.active_children()[0]
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    start = time.monotonic()
+    with pytest.raises(ChildProcessError, match=r"^data: a process that reads images has ended: [^\n]*$"):
+        list(islice(images, 100))
+    assert time.monotonic() - start < 30
+
+
+def test_workers_do_not_outlive_a_program_that_fails_elsewhere(image_folder: Path) -> None:
+    program = """
+import sys
+from gankern.models.training.data import batches, open_data
+dealt = batches(open_data(sys.argv[1]), 2, workers=2)
+next(dealt)
+raise RuntimeError("something else")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(image_folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.endswith("RuntimeError: something else\n")
+
+
+def test_workers_end_with_the_batches(image_folder: Path) -> None:
+    images = dealt(open_data(str(image_folder)), 2)
+    next(images)
+    assert len(multiprocessing.active_children()) == 2
+    del images
+    gc.collect()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_reads_ahead_no_more_than_it_is_told(image_folder: Path) -> None:
+    def indices(position: int) -> int:
+        asked.append(position)
+        return 2
+
+    asked: list[int] = []
+    next(batches(open_data(str(image_folder)), indices, workers=1, prefetch=3))
+    assert max(asked) <= 2 * 4
+
+
+def test_an_image_is_described_with_size_kind_and_labels(image_folder: Path) -> None:
+    assert open_data(str(image_folder)).describe() == "10 images, 8x8 RGB"
+    assert open_data("digits:8", cond=True).describe() == "1797 images, 8x8 grey, 10 classes"
+    vectors = ImageArray("v", torch.zeros(2, 4, 4, 8, dtype=torch.uint8), np.zeros((2, 5), np.float32))
+    assert vectors.describe() == "2 images, 8x4 RGBA, labels of 5 numbers"
