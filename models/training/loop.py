@@ -91,10 +91,7 @@ def train(
             recorder.begin_tick()
     state.stats.read()  # a loss that is not finite must not reach a snapshot
     save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
-    if state.cur_nimg < total_nimg:
-        recorder.note(f"stopped at {state.cur_nimg / 1000:g} kimg")
-    recorder.pictures(fakes)
-    recorder.close()
+    recorder.close(fakes)
     return recorder.pace.images_per_second()
 
 

@@ -30,6 +30,7 @@ class Pace:
         self.start_nimg = self.nimg = cur_nimg
         self.start = self.now = time.perf_counter()
         self.spent: dict[int | None, tuple[float, int]] = {}  # resolution -> seconds, images
+        self.resolution: int | None = None  # the present one
         self._remember(ticks)
 
     def step(self, cur_nimg: int, resolution: int | None) -> None:
@@ -80,8 +81,8 @@ class Pace:
                 self.spent[int(size)] = seconds + took, images + round((kimg - before) * 1000)
                 sizes.append(int(size))
             before = kimg
-        self.resolution: int | None = sizes[-1] if sizes else None
         if sizes:
+            self.resolution = sizes[-1]
             del self.spent[sizes[-1]]
 
 

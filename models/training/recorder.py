@@ -9,7 +9,7 @@ from pathlib import Path
 from .options import TrainingOptions
 from .pace import Pace
 from .progress import Progress, clock
-from .report import write_report
+from .report import write_curves, write_report
 from .resources import memory_gb
 from .run_folder import append_note, append_stats, read_metrics, read_stats
 from .run_log import LOG
@@ -44,6 +44,7 @@ class Recorder:
         self.state = state
         self.options = options
         self.trackers = trackers
+        self.status = "running"
         self.failed: set[str] = set()
         self.metrics_told = len(read_metrics(run_dir))
         ticks = read_stats(run_dir)
@@ -91,10 +92,11 @@ class Recorder:
         self.attempt("reals.png", lambda: self._picture("reals", write()))
 
     def report(self) -> None:
-        """Writes report.html as the run stands."""
+        """Writes the curves and report.html as the run stands."""
         left = self.pace.seconds_left()
-        results = {} if left is None else {"time left": f"{clock(left)}, at {self.pace.current():.0f} images/s"}
-        self.attempt("report.html", lambda: write_report(self.run_dir, results))
+        results = {} if left is None or self.status != "running" else {"time left": clock(left)}
+        self.attempt("curves.svg", lambda: write_curves(self.run_dir))
+        self.attempt("report.html", lambda: write_report(self.run_dir, results, self.status))
 
     def metrics(self) -> None:
         """Tells the trackers of the measurements that are new in the run folder."""
@@ -108,8 +110,13 @@ class Recorder:
         """Adds something to the run's notes, which the report shows."""
         self.attempt("notes.jsonl", lambda: append_note(self.run_dir, self.state.cur_nimg, text))
 
-    def close(self) -> None:
-        """Ends the progress line, and the trackers."""
+    def close(self, write: Callable[[], Path]) -> None:
+        """The run has come to an end: its last sample grid by `write`, the report, and the end of line and trackers."""
+        finished = self.state.cur_nimg >= self.progress.total_nimg
+        self.status = "finished" if finished else "stopped"
+        if not finished:
+            self.note(f"stopped at {self.state.cur_nimg / 1000:g} kimg")
+        self.pictures(write)
         self.progress.close()
         self.tell(lambda tracker: tracker.close())
 
