@@ -14,6 +14,8 @@ import gankern
 
 from . import evaluate
 from .arguments import boolean, device_of
+from .training.run_log import RunLog
+from .training.trackers import add_tracker_options, open_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -62,10 +64,16 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
+    add_tracker_options(train)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns the exit status."""
+    """Runs the command; returns the exit status. What it prints is in the run's log.txt, too."""
+    with RunLog().copying() as log:
+        return _run(args, log)
+
+
+def _run(args: argparse.Namespace, log: RunLog) -> int:
     from .training.checkpoint import load_snapshot
     from .training.loop import stop_on_signal, train
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
@@ -96,11 +104,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         run_dir = new_run_dir(args.outdir, _description(config))
     write_config(run_dir, config.to_json())
+    log.open(run_dir)
     print(f"run folder {run_dir}")
+    trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json())
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
         rate = train(
-            state, data, config.training, run_dir, config.to_json(), workers, stopped, partial(measure, run_dir)
+            state,
+            data,
+            config.training,
+            run_dir,
+            config.to_json(),
+            workers,
+            stopped,
+            partial(measure, run_dir),
+            trackers,
         )
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")

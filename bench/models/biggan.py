@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankern
 from bench.models import biggan_eager
-from bench.models.iteration import Iteration, Variant, every, main
+from bench.models.iteration import Iteration, Training, Variant, every, main
 from gankern.models.biggan import Discriminator, Generator
 from gankern.models.resnet import discriminator_stages, generator_stages
 from gankern.models.training.objectives import Batch
@@ -38,13 +38,8 @@ class Run:
     """The networks and optimisers of one variant, the same numbers in each."""
 
     def __init__(self, variant: Variant, resolution: int, batch: int, ch: int, deep: bool) -> None:
-        torch.manual_seed(0)
         self.variant = variant
-        G, D = networks(variant, resolution, ch, deep)
-        self.options = TrainingOptions(
-            batch, 1, 1e-4, 0.0, 0, 0.0, 0, 0.0, None, None, 1, 1, 1,
-            beta2=0.999, adam_eps=1e-6, loss="hinge", d_lr=4e-4, d_joint=True, ema_beta=0.9999, ema_buffers="lerp",
-        )  # fmt: skip
+        G, D, self.options = training(variant, resolution, batch, ch, deep)
         self.state: TrainingState = new_state(G, D, self.options, torch.device("cpu"))
         self.phases = {phase.name: phase for phase in make_phases(self.state, self.options)}
         torch.manual_seed(1)
@@ -52,14 +47,8 @@ class Run:
         c, real_c = (torch.eye(CLASSES)[torch.randint(CLASSES, [batch])] for _ in range(2))
         self.batch = Batch(real_img, real_c, torch.randn([batch, self.state.G.z_dim]), c)
 
-    def backend(self) -> AbstractContextManager[Any]:
-        """Inside it, the networks compute as this variant does."""
-        if self.variant.who == "eager-published":
-            return torch.autocast("cpu", torch.bfloat16, enabled=self.variant.precision == "bf16")
-        return self.variant.backend()
-
     def phase(self, name: str) -> None:
-        with self.backend():
+        with computing(self.variant):
             if name == "EMA":
                 gankern.ema_update(self.state.G_ema, self.state.G, 0.9999, buffers="lerp")
             else:
@@ -70,7 +59,7 @@ class Run:
         found = {}
         networks = (self.state.G, self.state.D)
         saved = [{name: t.clone() for name, t in net.state_dict().items()} for net in networks]
-        with self.backend(), torch.no_grad():
+        with computing(self.variant), torch.no_grad():
             for name, phase in self.phases.items():
                 found[name] = sum(loss.item() for loss in phase.losses(self.state, self.options, self.batch))
         for net, state in zip(networks, saved, strict=True):
@@ -82,7 +71,7 @@ class Run:
         found = {}
         inputs = {"G": (self.batch.z, self.batch.c), "D": (self.batch.real_img, self.batch.real_c)}
         for name, arguments in inputs.items():
-            with self.backend(), Calls() as calls:
+            with computing(self.variant), Calls() as calls:
                 getattr(self.state, name)(*arguments)
             found[name] = calls.number
         return found
@@ -128,6 +117,24 @@ def networks(variant: Variant, resolution: int, ch: int, deep: bool) -> tuple[to
     return G, D
 
 
+def computing(variant: Variant) -> AbstractContextManager[Any]:
+    """Inside it, the networks compute as the variant does."""
+    if variant.who == "eager-published":
+        return torch.autocast("cpu", torch.bfloat16, enabled=variant.precision == "bf16")
+    return variant.backend()
+
+
+def training(variant: Variant, resolution: int, batch: int, ch: int, deep: bool) -> Training:
+    """The networks of a variant and the options of its training, the same numbers for each."""
+    torch.manual_seed(0)
+    G, D = networks(variant, resolution, ch, deep)
+    options = TrainingOptions(
+        batch, 1, 1e-4, 0.0, 0, 0.0, 0, 0.0, None, None, 1, 1, 1,
+        beta2=0.999, adam_eps=1e-6, loss="hinge", d_lr=4e-4, d_joint=True, ema_beta=0.9999, ema_buffers="lerp",
+    )  # fmt: skip
+    return Training(G, D, options)
+
+
 def print_calls(start: Callable[[Variant, int, int], Run], resolutions: Sequence[int], batch: int) -> None:
     """A table of the calls of each variant in fp32."""
     print("| resolution | variant | calls in G | calls in D |\n|---|---|---|---|")
@@ -148,14 +155,25 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--deep", action="store_true")
     parser.add_argument("--calls", action="store_true")
     own, rest = parser.parse_known_args(argv)
-    start = partial(Run, ch=own.ch, deep=own.deep)
+    measured = biggan(own.ch, own.deep)
     if own.calls:
-        print_calls(start, (32, 64, 128), 2)
+        print_calls(measured.start, measured.resolutions, 2)
         return 0
-    phases = {"Dmain": 1, "Gmain": 1, "EMA": 1}
-    about = f"{__doc__} Own options: --ch N, the unit of the widths [32], --deep, --calls."
-    command = f"python -m bench.models.biggan --ch {own.ch}{' --deep' if own.deep else ''}"
-    return main(Iteration(command, about, start, phases, BIGGAN_VARIANTS, (32, 64, 128)), rest)
+    return main(measured, rest)
+
+
+def biggan(ch: int = 32, deep: bool = False) -> Iteration:
+    """What an iteration of BigGAN of a width consists of."""
+    return Iteration(
+        f"python -m bench.models.biggan --ch {ch}{' --deep' if deep else ''}",
+        f"{__doc__} Own options: --ch N, the unit of the widths [32], --deep, --calls.",
+        partial(Run, ch=ch, deep=deep),
+        {"Dmain": 1, "Gmain": 1, "EMA": 1},
+        BIGGAN_VARIANTS,
+        (32, 64, 128),
+        partial(training, ch=ch, deep=deep),
+        computing,
+    )
 
 
 if __name__ == "__main__":

@@ -17,14 +17,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gankern
+from bench.models import loop
 from bench.run import environment
 from gankern import transformed_weights
+from gankern.models.training.options import TrainingOptions
 
 RESULTS = Path(__file__).parents[1] / "results"
 # op -> what it is for; the first name that the op's name starts with counts.
@@ -75,6 +77,14 @@ class Run(Protocol):
         """The losses of all phases before the first step."""
 
 
+class Training(NamedTuple):
+    """Networks, and how the training loop trains them."""
+
+    G: torch.nn.Module
+    D: torch.nn.Module
+    options: TrainingOptions
+
+
 @dataclass(frozen=True)
 class Iteration:
     """What an iteration of a model consists of."""
@@ -85,6 +95,8 @@ class Iteration:
     intervals: dict[str, int]  # phase -> iterations between two of it
     variants: Sequence[Variant]
     resolutions: Sequence[int]
+    training: Callable[[Variant, int, int], Training]  # variant, resolution, batch
+    computing: Callable[[Variant], AbstractContextManager[Any]] = Variant.backend  # inside it, as a variant does
 
 
 class Clock(TorchDispatchMode):
@@ -231,12 +243,15 @@ def main(iteration: Iteration, argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--peak-of", metavar="VARIANT", help="print the peak memory of one iteration of it, in MB, and stop"
     )
+    parser.add_argument(
+        "--loop", action="store_true", help="an iteration as the training loop runs it, with data: bench/models/loop.py"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default torch's choice")
     parser.add_argument("--json", metavar="FILE", help="write every figure to bench/results/FILE")
     parser.add_argument("--table", metavar="FILE", help="measure nothing: print the tables of bench/results/FILE")
     args = parser.parse_args(argv)
     if args.table:
-        print(table(json.loads((RESULTS / args.table).read_text())))
+        print((loop.table if args.loop else table)(json.loads((RESULTS / args.table).read_text())))
         return 0
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -255,6 +270,8 @@ def main(iteration: Iteration, argv: Sequence[str] | None = None) -> int:
     variants = [v for v in iteration.variants if args.variant in str(v)]
     args.device, args.quick, args.flush_l2 = "cpu", False, False
     report = {**environment(args), "figures": []}
+    if args.loop:
+        return loop.main(iteration, variants, args, report)
     for resolution in args.resolution:
         report["figures"] += measure(iteration, variants, resolution, args.batch, args.rounds, not args.no_memory)
         check_losses([f for f in report["figures"] if f["resolution"] == resolution])

@@ -8,18 +8,21 @@ filter, or, as `eager 4x4`, both in one kernel; the faster one counts.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 from unittest import mock
 
 import torch
 
 import gankern
-from bench.models.iteration import Iteration, Variant, every, main
+from bench.models.iteration import Iteration, Training, Variant, every, main
 from gankern import convolution
 from gankern.models.progan import Discriminator, Generator
 from gankern.models.training.optimiser import flatten_gradients
+from gankern.models.training.options import TrainingOptions
 
 
 class Stage:
@@ -68,12 +71,10 @@ class Run:
     """The networks and optimisers of one variant, the same numbers in each."""
 
     def __init__(self, variant: Variant, resolution: int, batch: int) -> None:
-        torch.manual_seed(0)
-        options = {"fmap_base": 4096, **options_of(variant)}
-        networks = [Generator(512, 0, resolution, 3, **options), Discriminator(0, resolution, 3, **options)]
-        G_ema = Generator(512, 0, resolution, 3, **options).requires_grad_(False)
+        G, D, _ = training(variant, resolution, batch)
+        G_ema = copy.deepcopy(G).requires_grad_(False)
         torch.manual_seed(1)
-        self.variant, self.stage = variant, Stage(*networks, G_ema, batch)
+        self.variant, self.stage = variant, Stage(G, D, G_ema, batch)
 
     def phase(self, name: str) -> None:
         with computing(self.variant):
@@ -103,6 +104,18 @@ def computing(variant: Variant) -> Iterator[None]:
         yield
 
 
+def training(variant: Variant, resolution: int, batch: int) -> Training:
+    """The networks of a variant and the options of its training, the same numbers for each."""
+    torch.manual_seed(0)
+    options = {"fmap_base": 4096, **options_of(variant)}
+    G, D = Generator(512, 0, resolution, 3, **options), Discriminator(0, resolution, 3, **options)
+    losses: dict[str, Any] = {"loss": "wgan", "gp_weight": 10.0, "drift_weight": 0.001}
+    average: dict[str, Any] = {"order": ("D", "ema", "G"), "ema_beta": 0.999}
+    return Training(
+        G, D, TrainingOptions(batch, 1, 0.001, 0.0, 0, 0.0, 0, 0.0, None, None, 1, 1, 1, **losses, **average)
+    )
+
+
 PROGAN = Iteration(
     "python -m bench.models.progan",
     __doc__,
@@ -110,6 +123,8 @@ PROGAN = Iteration(
     {"Dmain": 1, "EMA": 1, "Gmain": 1},
     every("eager", "eager 4x4", "gankern"),
     (64, 128),
+    training,
+    computing,
 )
 
 if __name__ == "__main__":

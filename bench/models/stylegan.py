@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 
 import gankern
-from bench.models.iteration import VARIANTS, Iteration, Variant, main
+from bench.models.iteration import VARIANTS, Iteration, Training, Variant, main
 from gankern.models.stylegan import Discriminator, Generator
 from gankern.models.training.optimiser import flatten_gradients
+from gankern.models.training.options import TrainingOptions
 from gankern.models.training.regularisers import mix_styles
 
 CHANNEL_BASE = 8192
@@ -29,11 +30,8 @@ class Run:
     """The networks and optimisers of one variant, the same numbers in each."""
 
     def __init__(self, variant: Variant, resolution: int, batch: int) -> None:
-        torch.manual_seed(0)
-        options: dict[str, Any] = {"channel_base": CHANNEL_BASE, "channels_last": variant.layout == "channels_last"}
-        options |= {"num_fp16_res": 99, "lowp_dtype": torch.bfloat16} if variant.precision == "bf16" else {}
         self.variant = variant
-        self.G, self.D = Generator(512, 0, 512, resolution, 3, **options), Discriminator(0, resolution, 3, **options)
+        self.G, self.D, _ = training(variant, resolution, batch)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.gradients = {net: flatten_gradients(net) for net in (self.G, self.D)}
         adam: dict[str, Any] = {"lr": 0.001, "betas": (0.0, 0.99), "eps": 1e-8, "fused": True}
@@ -88,7 +86,19 @@ class Run:
         return self.G.synthesis(ws)
 
 
-STYLEGAN = Iteration("python -m bench.models.stylegan", __doc__, Run, {"D": 1, "EMA": 1, "G": 1}, VARIANTS, (64, 128))
+def training(variant: Variant, resolution: int, batch: int) -> Training:
+    """The networks of a variant and the options of its training, the same numbers for each."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"channel_base": CHANNEL_BASE, "channels_last": variant.layout == "channels_last"}
+    options |= {"num_fp16_res": 99, "lowp_dtype": torch.bfloat16} if variant.precision == "bf16" else {}
+    G, D = Generator(512, 0, 512, resolution, 3, **options), Discriminator(0, resolution, 3, **options)
+    order = ("D", "ema", "G")
+    return Training(G, D, TrainingOptions(batch, 1, 0.001, R1_GAMMA, 1, 0.0, 0, 0.9, 10, None, 1, 1, 1, order=order))
+
+
+STYLEGAN = Iteration(
+    "python -m bench.models.stylegan", __doc__, Run, {"D": 1, "EMA": 1, "G": 1}, VARIANTS, (64, 128), training
+)
 
 if __name__ == "__main__":
     sys.exit(main(STYLEGAN))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import gankern
-from bench.models.iteration import VARIANTS, Iteration, Variant, main
+from bench.models.iteration import VARIANTS, Iteration, Training, Variant, main
 from gankern.models.stylegan2 import Discriminator, Generator
 from gankern.models.training.objectives import Batch
 from gankern.models.training.options import TrainingOptions
@@ -24,12 +24,7 @@ class Run:
     """The networks and optimisers of one variant, the same numbers in each."""
 
     def __init__(self, variant: Variant, resolution: int, batch: int) -> None:
-        torch.manual_seed(0)
-        lowp = {"num_fp16_res": 99, "lowp_dtype": torch.bfloat16} if variant.precision == "bf16" else {}
-        lowp |= {"conv_clamp": 256.0, "channels_last": variant.layout == "channels_last", "channel_base": 16384}
-        G = Generator(512, 0, 512, resolution, 3, **lowp)
-        D = Discriminator(0, resolution, 3, **lowp)
-        options = TrainingOptions(batch, 1, 0.0025, 1.0, 16, 2.0, 4, 0.9, 10, None, 1, 1, 1)
+        G, D, options = training(variant, resolution, batch)
         self.variant, self.options = variant, options
         self.state: TrainingState = new_state(G, D, options, torch.device("cpu"))
         self.phases = {phase.name: phase for phase in make_phases(self.state, options)}
@@ -61,6 +56,16 @@ class Run:
         return phase.losses(self.state, self.options, self.batch)
 
 
+def training(variant: Variant, resolution: int, batch: int) -> Training:
+    """The networks of a variant and the options of its training, the same numbers for each."""
+    torch.manual_seed(0)
+    lowp = {"num_fp16_res": 99, "lowp_dtype": torch.bfloat16} if variant.precision == "bf16" else {}
+    lowp |= {"conv_clamp": 256.0, "channels_last": variant.layout == "channels_last", "channel_base": 16384}
+    G = Generator(512, 0, 512, resolution, 3, **lowp)
+    D = Discriminator(0, resolution, 3, **lowp)
+    return Training(G, D, TrainingOptions(batch, 1, 0.0025, 1.0, 16, 2.0, 4, 0.9, 10, None, 1, 1, 1))
+
+
 STYLEGAN2 = Iteration(
     "python -m bench.models.stylegan2",
     __doc__,
@@ -68,6 +73,7 @@ STYLEGAN2 = Iteration(
     {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16, "EMA": 1},
     VARIANTS,
     (64, 128, 256),
+    training,
 )
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import contextlib
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ from .objectives import Batch
 from .options import TrainingOptions
 from .phases import Phase, make_phases, run_phase
 from .pictures import grid_columns, grid_inputs, write_reals, write_samples, write_timeline
-from .progress import Progress
-from .run_folder import append_stats
-from .schedule import Stage, lod, stage
+from .recorder import Recorder
+from .schedule import Stage, stage
 from .standing import with_standing_statistics
 from .state import TrainingState
-
-SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty", "GP": "Loss/gp_penalty"}  # while training
+from .trackers import Tracker
 
 
 def train(
@@ -39,11 +37,12 @@ def train(
     workers: int = 0,
     stop: Callable[[], bool] = lambda: False,
     after_tick: Callable[[int], None] = lambda tick: None,
+    trackers: Sequence[Tracker] = (),
 ) -> float:
     """Trains from `state` to the end of the run, or until `stop`.
 
-    Leaves in the run folder a line of stats.jsonl per tick, and sample grids and snapshots at their intervals and at
-    the end.
+    Leaves in the run folder a line of stats.jsonl per tick, and sample grids, the report and snapshots at their
+    intervals and at the end.
 
     Args:
         state: Networks, optimisers and position; changed in place.
@@ -54,6 +53,7 @@ def train(
         workers: Processes that read images.
         stop: Asked after each step.
         after_tick: Called with the number of each tick when it is over.
+        trackers: Who is told of statistics and pictures.
 
     Returns:
         Real images per second of wall time, pictures and snapshots included.
@@ -72,32 +72,35 @@ def train(
         workers,
         pin_memory=state.device.type == "cuda",
     )
+    recorder = Recorder(run_dir, state, options, trackers)
+    fakes = partial(write_fakes, run_dir, state, data, options)
     if state.cur_nimg == 0:
-        write_reals(run_dir / "reals.png", data)
-        write_fakes(run_dir, state, data, options)
-    progress = Progress(state.cur_nimg, total_nimg)
-    tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
+        recorder.reals(lambda: write_reals(run_dir / "reals.png", data))
+        recorder.pictures(fakes)
+    recorder.begin_tick()
     while state.cur_nimg < total_nimg and not stop():
         before, now = state.cur_nimg, stage(options, state.cur_nimg)
-        train_step(state, phases, options, data, *next(reals))
-        progress.step(state.cur_nimg)
+        with state.timer.host("data"):
+            images, labels = next(reals)
+        train_step(state, phases, options, data, images, labels)
+        recorder.step(now)
         if now.resolution != stage(options, state.cur_nimg).resolution:
-            write_fakes(run_dir, state, data, options)  # what this resolution has come to
+            recorder.pictures(fakes)  # what this resolution has come to
         tick = state.cur_nimg // tick_nimg
         if tick > before // tick_nimg:
-            rate = (state.cur_nimg - tick_start_nimg) / (time.perf_counter() - tick_start)
-            end_tick(state, options, now, run_dir, progress, rate)
+            recorder.end_tick(now)
             if tick % options.image_snap == 0:
-                write_fakes(run_dir, state, data, options)
+                recorder.pictures(fakes)
             if tick % options.snap == 0 and state.cur_nimg < total_nimg:
-                save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
+                with state.timer.host("snapshot"):
+                    save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
             after_tick(tick)
-            tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
+            recorder.metrics()
+            recorder.begin_tick()
     state.stats.read()  # a loss that is not finite must not reach a snapshot
     save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
-    write_fakes(run_dir, state, data, options)
-    progress.close(state.cur_nimg)
-    return progress.images_per_second(state.cur_nimg)
+    recorder.close(fakes)
+    return recorder.pace.images_per_second()
 
 
 def train_step(
@@ -120,12 +123,14 @@ def train_step(
     for part in options.order:
         if part == "ema":
             beta = average_beta(options, now, state.cur_nimg)
-            gankern.ema_update(state.G_ema, state.G, beta, buffers=options.ema_buffers)
+            with state.timer.phase("ema"):
+                gankern.ema_update(state.G_ema, state.G, beta, buffers=options.ema_buffers)
         for step, phase in due_phases(phases, part, options, now):
             z = torch.randn(now.batch, state.G.z_dim, device=state.device)
             c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
             batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
-            run_phase(phase, state, options, batch, now.batch_gpu)
+            with state.timer.phase(phase.name):
+                run_phase(phase, state, options, batch, now.batch_gpu)
     state.cur_nimg += len(images)
 
 
@@ -138,40 +143,13 @@ def due_phases(phases: list[Phase], part: str, options: TrainingOptions, now: St
                 yield step, phase
 
 
-def end_tick(
-    state: TrainingState,
-    options: TrainingOptions,
-    now: Stage,
-    run_dir: Path,
-    progress: Progress,
-    images_per_sec: float,
-) -> None:
-    """Reads the tick's statistics, writes their line, and shows them."""
-    summary = state.stats.summary()
-    single = {"Progress/kimg": state.cur_nimg / 1000, "Timing/images_per_sec": images_per_sec}
-    if now.resolution is not None:
-        single |= {
-            "Progress/resolution": now.resolution,
-            "Progress/alpha": now.alpha,
-            "Progress/lod": lod(options, now),
-        }
-    for name, value in single.items():
-        summary[name] = {"num": 1, "mean": value, "std": 0.0}
-    append_stats(run_dir, summary)
-    shown = [f"{text} {summary[name]['mean']:.2f}" for text, name in SHOWN.items() if name in summary]
-    if now.resolution is not None:
-        fading = f" fading in, alpha {now.alpha:.2f}" if now.fading else ""
-        shown.insert(0, f"{now.resolution}x{now.resolution}{fading}")
-    progress.tick(state.cur_nimg, "  ".join(shown))
-
-
 def images_of(options: TrainingOptions) -> Callable[[int], int]:
     """How many real images the iteration takes that begins after so many."""
     return lambda cur_nimg: stage(options, cur_nimg).batch * options.d_steps
 
 
-def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: TrainingOptions) -> None:
-    """Writes the sample grid of this moment, and the timeline up to it.
+def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: TrainingOptions) -> Path:
+    """Writes the sample grid of this moment, and the timeline up to it; returns the grid's path.
 
     Its name is fakesNNNNNN.png, NNNNNN in kimg; while networks grow fakesNNNNNN-RxR.png with their resolution R.
     """
@@ -181,6 +159,7 @@ def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: T
     G_ema = with_standing_statistics(state.G_ema, options.standing_batches, options.batch)
     write_samples(path, G_ema, z, c, grid_columns(data))
     write_timeline(run_dir)
+    return path
 
 
 @contextlib.contextmanager

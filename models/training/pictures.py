@@ -80,8 +80,8 @@ def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: i
     write_png(path, tile(present(torch.cat(rows)), columns))
 
 
-def write_reals(path: Path, data: ImageData) -> None:
-    """Writes a grid of real images in the layout of the sample grid."""
+def write_reals(path: Path, data: ImageData) -> Path:
+    """Writes a grid of real images in the layout of the sample grid; returns its path."""
     columns = grid_columns(data)
     indices = np.arange(ROWS * columns) % len(data)
     if data.num_classes is not None and data.labels is not None:
@@ -89,6 +89,7 @@ def write_reals(path: Path, data: ImageData) -> None:
         indices = np.stack(of_class, axis=1).reshape(-1)  # [ROWS * columns]
     images = to_float(data.read(indices))
     write_png(path, tile(present(images), columns))
+    return path
 
 
 def sample_grids(run_dir: Path) -> list[Path]:

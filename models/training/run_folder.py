@@ -10,6 +10,7 @@ from .checkpoint import latest_snapshot
 
 STATS = "stats.jsonl"
 METRICS = "metrics.jsonl"
+NOTES = "notes.jsonl"
 OPTIONS = "training_options.json"
 
 
@@ -78,12 +79,24 @@ def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def append_note(run_dir: Path, cur_nimg: int, text: str) -> None:
+    """Adds something that happened to the run and that its reader should know, a line of JSON: {"kimg", "note"}."""
+    with (run_dir / NOTES).open("a") as file:
+        file.write(json.dumps({"kimg": cur_nimg / 1000, "note": text}) + "\n")
+
+
+def read_notes(run_dir: Path) -> list[dict[str, Any]]:
+    """The run's notes, oldest first."""
+    path = run_dir / NOTES
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def continue_run(snapshot: Path, cur_nimg: int, outdir: Path, description: str) -> Path:
     """The folder in which a run goes on: its own, or from an older snapshot a new one with the history up to there."""
     run_dir = snapshot.parent
     if latest_snapshot(run_dir) != snapshot or not (run_dir / OPTIONS).exists():
         old, run_dir = run_dir, new_run_dir(outdir, description)
-        kept = [old / STATS, old / METRICS, old / "reals.png", *sorted(old.glob("fakes*.png"))]
+        kept = [old / STATS, old / METRICS, old / NOTES, old / "reals.png", *sorted(old.glob("fakes*.png"))]
         for path in kept:
             if path.exists() and (path.name < f"fakes{cur_nimg // 1000:06d}.png" or not path.name.startswith("fakes")):
                 shutil.copy2(path, run_dir)

@@ -11,6 +11,7 @@ from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio,
 from .options import TrainingOptions
 from .schedule import Stage, stage
 from .stats import Stats
+from .timing import PhaseTimer
 
 # nn.Modules. G(z, c) gives images; it has z_dim and, if there are styles, mapping(z, c, update_emas=...) to ws and
 # synthesis(ws, noise_mode=...). D(img, c) gives scores [N, 1]; with return_logits=True also those of its class head.
@@ -37,6 +38,10 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    timer: PhaseTimer = field(init=False)  # in no snapshot
+
+    def __post_init__(self) -> None:
+        self.timer = PhaseTimer(self.device)
 
     def enter(self, now: Stage, options: TrainingOptions) -> None:
         """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.

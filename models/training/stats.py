@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,16 +37,18 @@ class Stats:
         """Reads and forgets everything: {name: {"num", "mean", "std"}} over the values added."""
         read = self.read()
         self.values = {}
-        return {
-            name: {"num": len(values), "mean": statistics.fmean(values), "std": statistics.pstdev(values)}
-            for (_, name), values in read.items()
-        }
+        return {name: summarise(values) for (_, name), values in read.items()}
 
     def state_dict(self) -> dict[tuple[str, str], Tensor]:
         return {key: torch.stack(values).cpu() for key, values in self.values.items()}
 
     def load_state_dict(self, state: dict[tuple[str, str], Tensor], device: torch.device) -> None:
         self.values = {key: list(values.to(device)) for key, values in state.items()}
+
+
+def summarise(values: Sequence[float]) -> dict[str, float]:
+    """How many values there are, their mean, and their standard deviation (that of a whole population)."""
+    return {"num": len(values), "mean": statistics.fmean(values), "std": statistics.pstdev(values)}
 
 
 def _first_bad(values: list[float]) -> float:

@@ -38,7 +38,7 @@ def run(
 
 def losses(run_dir: Path) -> list[dict[str, Any]]:
     lines = (run_dir / "stats.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("Timing")} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith(("Timing", "Resources"))} for line in lines]
 
 
 @pytest.mark.parametrize("stop_after", [1, 7, 10, 19])
