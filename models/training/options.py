@@ -94,6 +94,7 @@ class TrainingOptions:
     sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
     standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
     r2_gamma: float = 0.0  # weight of R2, the penalty on generated images that R1 is on real ones
+    freeze_d: int = 0  # of D's layers, from the image on, that are not trained (Freeze-D)
     d_clip: float = 0.0  # largest absolute value of D's weights, clipped after each of its steps; 0 does not clip
 
     def __post_init__(self) -> None:
@@ -106,7 +107,16 @@ class TrainingOptions:
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
         weights = ("r1_gamma", "r2_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "ortho_strength")
-        numbers = ("r1_interval", "pl_interval", "ema_start", "seed", "standing_batches", "style_mixing_prob", "d_clip")
+        numbers = (
+            "r1_interval",
+            "pl_interval",
+            "ema_start",
+            "seed",
+            "standing_batches",
+            "style_mixing_prob",
+            "d_clip",
+            "freeze_d",
+        )
         for name in (*weights, *numbers):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")

@@ -13,7 +13,7 @@ from .losses import RELATIVISTIC_LOSSES
 from .objectives import Batch, Losses, d_joint, d_main, d_reg, d_relativistic, g_main, g_path_length
 from .options import TrainingOptions
 from .regularisers import add_orthogonal_gradients, clip_weights
-from .state import TrainingState
+from .state import Discriminator, Generator, TrainingState
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def make_phases(state: TrainingState, options: TrainingOptions) -> list[Phase]:
     Raises:
         ValueError: An option needs a network that G or D does not have.
     """
-    _check_networks(state, options)
+    check_networks(state.G, state.D, options)
     G = (state.G, state.G_opt, state.G_gradients)
     D = (state.D, state.D_opt, state.D_gradients)
     relativistic = options.loss in RELATIVISTIC_LOSSES
@@ -90,14 +90,15 @@ def run_phase(
         clip_weights(phase.net, options.d_clip)
 
 
-def _check_networks(state: TrainingState, options: TrainingOptions) -> None:
-    if not hasattr(state.G, "mapping"):
+def check_networks(G: Generator, D: Discriminator, options: TrainingOptions) -> None:
+    """Raises ValueError if an option needs something that the networks do not have."""
+    if not hasattr(G, "mapping"):
         for name in ("style_mixing_prob", "pl_weight"):
             if getattr(options, name):
                 expected = "be 0 for a generator without a mapping network"
                 raise ValueError(f"training options: {name} must {expected}, got {getattr(options, name)}")
     if options.d_joint and options.class_weight:
         raise ValueError(f"training options: class_weight must be 0 with d_joint, got {options.class_weight}")
-    if options.d_clip and NORMALISER in state.D.__dict__:
+    if options.d_clip and NORMALISER in D.__dict__:
         expected = "be 0 for a discriminator with spectral norm, which bounds it already"
         raise ValueError(f"training options: d_clip must {expected}, got {options.d_clip}")

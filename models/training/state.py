@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .freeze import freeze_layers
 from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
 from .options import TrainingOptions
 from .schedule import Stage, stage
@@ -14,7 +15,8 @@ from .stats import Stats
 
 # nn.Modules. G(z, c) gives images; it has z_dim and, if there are styles, mapping(z, c, update_emas=...) to ws and
 # synthesis(ws, noise_mode=...). D(img, c) gives scores [N, 1]; with return_logits=True also those of its class head.
-# Networks that can grow have grow(resolution, fading) and the buffer alpha.
+# layers_from_image() are D's layers that see an image, in Freeze-D's order. Networks that can grow have
+# grow(resolution, fading) and the buffer alpha.
 Generator = Any
 Discriminator = Any
 
@@ -96,12 +98,14 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         device: Where to train.
 
     Raises:
-        ValueError: The options ask for growth, and the networks cannot grow.
+        ValueError: The options ask for growth, and the networks cannot grow; or to freeze more layers than D has.
     """
     for net in (G, D):
         if options.growth is not None and not hasattr(net, "grow"):
             raise ValueError(f"training options: growth needs networks that can grow, got {type(net).__name__}")
         net.to(device).train()
+    if options.freeze_d:
+        freeze_layers(D, options.freeze_d)
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)
     state = TrainingState(
