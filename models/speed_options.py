@@ -10,6 +10,8 @@ from .arguments import boolean
 if TYPE_CHECKING:
     import torch
 
+    from .training.state import TrainingState
+
 
 def add_speed_options(train: argparse.ArgumentParser) -> None:
     """Adds them to the parser, in a group of their own."""
@@ -20,6 +22,8 @@ def add_speed_options(train: argparse.ArgumentParser) -> None:
     add("--tf32", "--allow-tf32", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=tf32)
     bench = "do not let cuDNN measure which of its routines is the fastest"
     add("--nobench", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=bench)
+    graphs = "auto replays each phase as a CUDA graph, where it can be captured [off]"
+    add("--cuda-graphs", choices=("auto", "off"), default="off", help=graphs)
 
 
 def set_backends(args: argparse.Namespace, device: torch.device) -> None:
@@ -38,3 +42,15 @@ def set_backends(args: argparse.Namespace, device: torch.device) -> None:
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.backends.cudnn.allow_tf32 = args.tf32
     torch.backends.cudnn.benchmark = not args.nobench
+
+
+def set_graphs(args: argparse.Namespace, state: TrainingState) -> None:
+    """Makes a run replay its phases as CUDA graphs, if the options say so and there is a GPU."""
+    from .training.capture import capture_phases
+
+    if args.cuda_graphs == "off":
+        return
+    if state.device.type != "cuda":
+        print("CUDA graphs: off, they need a GPU")
+        return
+    capture_phases(state)

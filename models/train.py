@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         run_dir = new_run_dir(args.outdir, _description(config, args.desc))
     write_config(run_dir, config.to_json())
     print(f"run folder {run_dir}")
+    speed_options.set_graphs(args, state)
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
         rate = train(

@@ -59,6 +59,13 @@ def make_phases(state: TrainingState, options: TrainingOptions) -> list[Phase]:
 def run_phase(
     phase: Phase, state: TrainingState, options: TrainingOptions, batch: Batch, batch_gpu: int | None = None
 ) -> None:
+    """`take_step`, or the replay of its graph where phases are captured."""
+    (state.captured or take_step)(phase, state, options, batch, batch_gpu)
+
+
+def take_step(
+    phase: Phase, state: TrainingState, options: TrainingOptions, batch: Batch, batch_gpu: int | None = None
+) -> None:
     """Accumulates the gradients of the phase's losses, times its interval, and takes the optimiser's step.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .freeze import freeze_layers
-from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
+from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, make_capturable, portable_state, set_lr
 from .options import TrainingOptions
 from .schedule import Stage, stage
 from .stats import Stats
@@ -39,6 +39,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; no part of a snapshot
 
     def enter(self, now: Stage, options: TrainingOptions) -> None:
         """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.
@@ -68,6 +69,7 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers only; with the device's random states, so that a resumed run is the same."""
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
+        state |= {"G_opt": portable_state(self.G_opt), "D_opt": portable_state(self.D_opt)}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
         state["rng_cpu"] = torch.get_rng_state()
@@ -78,6 +80,10 @@ class TrainingState:
         """Restores what `state_dict` returned, in place."""
         for name in NETWORKS:
             getattr(self, name).load_state_dict(state[name])
+        if self.captured is not None:  # graphs hold the memory of the optimisers' state before
+            self.captured.forget()
+            for opt in (self.G_opt, self.D_opt):
+                make_capturable(opt)
         self.pl_mean.copy_(state["pl_mean"])
         self.cur_nimg = state["cur_nimg"]
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing

@@ -38,7 +38,7 @@ SHORT = {"train_kimg": 0.016, "fade_kimg": 0.048, "lr": {}, "batch": {}, "batch_
 
 
 def small_state(
-    cfg: str, growing: bool = False, resolution: int = 16, **options: Any
+    cfg: str, growing: bool = False, resolution: int = 16, device: str = "cpu", c_dim: int = 3, **options: Any
 ) -> tuple[TrainingState, TrainingOptions]:
     """Networks and training of a configuration in fp32, with batches of 4 and 3 classes.
 
@@ -46,9 +46,11 @@ def small_state(
         cfg: Its name.
         growing: Whether what can grow does, by a short schedule, or begins fully grown.
         resolution: Of the images.
+        device: Where the networks are.
+        c_dim: How many classes there are.
         options: Of the training.
     """
-    model, training = resolve(cfg, resolution, 1, 3, precision="fp32")
+    model, training = resolve(cfg, resolution, 1, c_dim, precision="fp32")
     model = replace(model, **{k: v for k, v in NARROW.items() if getattr(model, k, None)})  # type: ignore[type-var]
     if training.growth is not None:
         first = 4 if growing else resolution
@@ -56,7 +58,7 @@ def small_state(
     torch.manual_seed(0)
     G, D = FAMILIES[find_preset(cfg)[0]].build(model)
     training = replace(training, **{"batch": 4, "batch_gpu": None, "kimg": 0.2, **options})
-    return new_state(G, D, training, torch.device("cpu")), training
+    return new_state(G, D, training, torch.device(device)), training
 
 
 def inputs(state: TrainingState, resolution: int = 16, seed: int = 5) -> Batch:

@@ -102,8 +102,9 @@ def test_the_lint_finds_what_synchronises(synchronises: Callable[[Tensor], Any])
 
 def test_the_lint_lets_pass_what_stays_on_the_device() -> None:
     x = torch.randn(4, 3)
+    x.grad = torch.ones_like(x)
     with CaptureLint() as mode:
-        torch.where(x > 0, x, 0).mean().add_(1).clamp_(0, 1)
-        x[torch.arange(2)] = 0
-        torch.nn.utils.clip_grad_norm_([x.requires_grad_()], 1.0)
+        torch.where(x > 0, x, -x).mean().add_(1).clamp_(0, 1)
+        x[torch.arange(2)].nan_to_num_(0, 1, -1)
+        torch.nn.utils.clip_grad_norm_([x], 1.0)
     assert mode.found == []
