@@ -303,6 +303,12 @@ class Discriminator(GrowingNetwork):
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def layers_from_image(self) -> list[torch.nn.Module]:
+        """The layers of the grown network before the last block: fromrgb, conv0, conv1, conv0, ..."""
+        blocks = [self.block(res) for res in self.block_resolutions[:0:-1]]
+        fromrgb = self.block(self.img_resolution).fromrgb
+        return [fromrgb, *(layer for block in blocks for layer in (block.conv0, block.conv1))]
+
     def forward(
         self, img: torch.Tensor, c: torch.Tensor | None = None, return_logits: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:

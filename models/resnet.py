@@ -290,6 +290,14 @@ class ResNetDiscriminator(torch.nn.Module):
         self.linear = torch.nn.Linear(width, 1)
         self.embed = LabelEmbedding(c_dim, width) if c_dim > 0 else None
 
+    def layers_from_image(self) -> list[torch.nn.Module]:
+        """The blocks' convolutions, each block's shortcut last, and each attention as one."""
+        layers = [] if self.input_conv is None else [self.input_conv]
+        for block in (block for stage in self.blocks for block in stage):  # type: ignore[attr-defined]
+            whole = bool(list(block.parameters(recurse=False)))
+            layers += [block] if whole else [part for part in block.children() if list(part.parameters())]
+        return layers
+
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         """Images [N, img_channels, H, W] and c [N, c_dim] -> scores [N, 1].
 

@@ -479,6 +479,10 @@ class Discriminator(torch.nn.Module):
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def layers_from_image(self) -> list[torch.nn.Module]:
+        """The blocks' layers, the highest resolution first: fromrgb, conv0, conv1, skip, conv0, ..."""
+        return [layer for res in self.block_resolutions for layer in getattr(self, f"b{res}").children()]
+
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, **block_kwargs: Any) -> torch.Tensor:
         """Images [N, img_channels, H, W] and c [N, c_dim] -> scores [N, 1].
 

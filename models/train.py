@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gankern
 
-from . import evaluate
+from . import evaluate, overrides, speed_options
+from . import transfer as transfers
 from .arguments import boolean, device_of
 from .training.run_log import RunLog
 from .training.trackers import add_tracker_options, open_trackers
@@ -36,7 +37,7 @@ FIXED_DATA = {
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
 FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
-FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
+FREE_TRAINING = {"kimg": "kimg", "snap": "snap", "tick": "tick_kimg"}
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
@@ -54,14 +55,19 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--gamma", type=float, help="weight of R1; also try a tenth and ten times the default [from cfg]")
     add("--kimg", type=float, help="length of the run in thousands of real images [from cfg]")
     add("--snap", type=int, metavar="TICKS", help="ticks between snapshots and between sample grids [from cfg]")
+    add("--tick", type=float, metavar="KIMG", help="thousands of images between progress lines [from cfg]")
+    add("--desc", metavar="TEXT", help="also in the name of the run's folder")
     add("--seed", type=int, help="of all random numbers and of the order of the data [0]")
     add("--precision", metavar="P", help="fp32, bf16 or fp16, of the high resolutions [from cfg; no fp16 on a CPU]")
     add("--resume", metavar="latest|RUN|FILE", help="continue a run exactly: the same losses as if never stopped")
+    add("--transfer", metavar="FILE", help="begin with the weights of a checkpoint, of any project; see --freezed")
     add("--workers", type=int, help="processes that read image files [3; 0 for embedded data]")
     add("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    overrides.add_override_options(train)
+    speed_options.add_speed_options(train)
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
     add_tracker_options(train)
@@ -76,11 +82,13 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, log: RunLog) -> int:
     from .training.checkpoint import load_snapshot
     from .training.loop import stop_on_signal, train
+    from .training.phases import check_networks
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
     from .training.standing import with_standing_statistics
     from .training.state import new_state
 
     device = device_of(args.device)
+    transfers.accept_as_resume(args)
     snapshot, saved = None, None
     if args.resume:
         snapshot = find_snapshot(args.resume, args.outdir)
@@ -91,22 +99,27 @@ def _run(args: argparse.Namespace, log: RunLog) -> int:
     if config.model.precision == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs a GPU, use bf16 or fp32 on the CPU")
     G, D = _seeded_networks(config)
+    check_networks(G, D, config.training)
     _describe(config, data, G, D, device)
     if args.dry_run:
         return 0
     _set_allocator(args.allocator, device)
+    speed_options.set_backends(args, device)
     state = new_state(G, D, config.training, device)
+    if args.transfer:
+        transfers.begin_with(args.transfer, config, state)
     measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
-        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config))
+        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config, args.desc))
         print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg")
     else:
-        run_dir = new_run_dir(args.outdir, _description(config))
+        run_dir = new_run_dir(args.outdir, _description(config, args.desc))
     write_config(run_dir, config.to_json())
     log.open(run_dir)
     print(f"run folder {run_dir}")
     trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json())
+    speed_options.set_graphs(args, state)
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
         rate = train(
@@ -147,8 +160,9 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
         precision = "fp32"
     size = data.resolution, data.channels, data.c_dim
     model, training = resolve(cfg, *size, precision=precision, base_size=data.base_size)
-    if args.gamma is not None and not training.r1_interval:
-        raise ValueError(f"--gamma is the weight of R1, which --cfg {cfg} does not use")
+    model, training = overrides.with_overrides(args, cfg, model, training)
+    if args.transfer:
+        training = transfers.options_for_transfer(training)
     training = _with_options(training, args, FIXED_TRAINING | FREE_TRAINING)
     return Config(cfg, family, DataOptions(source, data.name, len(data), cond), model, training), data
 
@@ -160,7 +174,7 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
 
     config = Config.from_json(saved)
     data = open_data(config.data.source, config.data.cond)
-    differ = []
+    differ = overrides.differing(args, config)
     for option, field in FIXED_OPTIONS.items():
         has, got = attrgetter(field)(config), getattr(args, option)
         if got is not None and got != has:
@@ -270,10 +284,11 @@ def _growth_table(training: TrainingOptions) -> list[str]:
     return lines
 
 
-def _description(config: Config) -> str:
+def _description(config: Config, desc: str | None) -> str:
     parts = [config.data.name, "cond" if config.data.cond else "", "mirror" if config.training.mirror else ""]
     if config.preset != config.data.name:
         parts.append(config.preset)
+    parts.append(desc or "")
     return "-".join(part for part in parts if part)
 
 

@@ -1,7 +1,7 @@
 """Adversarial losses: functions of the discriminator's scores, one value per image.
 
 An `AdversarialLoss` is three of them: what the generator minimises on its images, and what the discriminator
-minimises on generated and on real ones.
+minimises on generated and on real ones. A `RelativisticLoss` compares the two kinds of images, and is one of them.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,11 @@ class AdversarialLoss(NamedTuple):
     g: Callable[[Tensor], Tensor]  # the generator's, of the scores of generated images
     d_fake: Callable[[Tensor], Tensor]
     d_real: Callable[[Tensor], Tensor]
+
+
+# (scores that should be higher [N, 1], scores that should be lower [N, 1]) to the loss per image [N, 1]. The
+# discriminator minimises it of (real, generated), the generator of (generated, real).
+RelativisticLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def nonsaturating_g(fake_scores: Tensor) -> Tensor:
@@ -160,6 +165,41 @@ def squares_to_zero(scores: Tensor) -> Tensor:
     return scores.square() / 2
 
 
+def pairs(higher: Tensor, lower: Tensor) -> Tensor:
+    """Relativistic logistic loss on pairs: softplus(lower - higher) = -log sigmoid(higher - lower).
+
+    Args:
+        higher: Scores that should be the higher ones [N, 1], float; image k is compared with image k of the others.
+        lower: Scores that should be the lower ones [N, 1].
+
+    Returns:
+        Loss per pair [N, 1].
+
+    Source: Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard GAN", 2018,
+        section 4.1, RSGAN; RpGAN in Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", 2024,
+        equation 2.
+    """
+    return F.softplus(lower - higher)
+
+
+def averages(higher: Tensor, lower: Tensor) -> Tensor:
+    """Relativistic average logistic loss: each score against the mean of the others, from both sides.
+
+    softplus(mean(lower) - higher) + softplus(lower - mean(higher)); the means are over the images at once.
+
+    Args:
+        higher: Scores that should be the higher ones [N, 1], float.
+        lower: Scores that should be the lower ones [N, 1].
+
+    Returns:
+        Loss per image of either kind, added up [N, 1].
+
+    Source: Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard GAN", 2018,
+        section 4.3, RaSGAN.
+    """
+    return F.softplus(lower.mean() - higher) + F.softplus(lower - higher.mean())
+
+
 LOSSES = {
     #                                      G                D, generated     D, real
     "logistic":            AdversarialLoss(nonsaturating_g, logistic_d_fake, logistic_d_real),
@@ -168,3 +208,5 @@ LOSSES = {
     "hinge":               AdversarialLoss(higher,          hinge_d_fake,    hinge_d_real),
     "lsgan":               AdversarialLoss(squares_to_one,  squares_to_zero, squares_to_one),
 }  # fmt: skip
+
+RELATIVISTIC_LOSSES: dict[str, RelativisticLoss] = {"rpgan": pairs, "ragan": averages}

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gankern import path_length_penalty, r1_penalty, wgan_gp_penalty
+from gankern import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 
-from .losses import LOSSES
+from .losses import LOSSES, RELATIVISTIC_LOSSES
 from .options import TrainingOptions
 from .regularisers import mix_styles
 from .schedule import doublings
@@ -27,6 +27,9 @@ class Batch(NamedTuple):
 
 
 Losses = Callable[[TrainingState, TrainingOptions, Batch], Iterator[Tensor]]
+
+
+PENALTY_STATS = {"R1": "Loss/r1_penalty", "R2": "Loss/r2_penalty"}
 
 
 def generate(
@@ -71,7 +74,11 @@ def g_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iter
     """The generator's adversarial loss."""
     img, _ = generate(state, options, batch.z, batch.c)
     scores, class_loss = score(state, options, img, batch.c)
-    loss = LOSSES[options.loss].g(scores)
+    if options.loss in RELATIVISTIC_LOSSES:
+        real_scores = discriminate(state, batch.real_img, batch.real_c)  # [N, 1]
+        loss = RELATIVISTIC_LOSSES[options.loss](scores, real_scores)
+    else:
+        loss = LOSSES[options.loss].g(scores)
     state.stats.add("Gmain", "Loss/G/loss", loss)
     if isinstance(class_loss, Tensor):
         state.stats.add("Gmain", "Loss/G/class", class_loss)
@@ -95,65 +102,118 @@ def d_main(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iter
     """The discriminator's losses on generated and on real images, and the penalties that belong to every step."""
     adversarial = LOSSES[options.loss]
     fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
-    fake_scores, class_loss = score(state, options, fake_img, batch.c)
+    fake_scores, class_loss, r2 = score_with_penalty(state, options, "R2", fake_img, batch.c)
     fake_loss = adversarial.d_fake(fake_scores).mean()
-    yield fake_loss + class_loss
+    yield fake_loss + class_loss + r2
 
-    real_scores, class_loss, r1 = score_reals(state, options, batch)
+    real_scores, class_loss, r1 = score_with_penalty(state, options, "R1", batch.real_img, batch.real_c)
     real_loss = adversarial.d_real(real_scores).mean()
-    add_d_stats(state, fake_scores, real_scores, fake_loss.detach() + real_loss)
-    if isinstance(class_loss, Tensor):
-        state.stats.add("Dmain", "Loss/D/class", class_loss)
-    if options.drift_weight:
-        real_loss = real_loss + real_scores.square().mean() * options.drift_weight
-    yield real_loss + class_loss + r1
+    add_d_stats(state, fake_scores, real_scores, fake_loss.detach() + real_loss, class_loss)
+    yield real_loss + drift(options, real_scores) + class_loss + r1
+    yield from gradient_penalty(state, options, batch, fake_img)
 
-    if options.gp_weight:
-        penalty = wgan_gp_penalty(
-            partial(discriminate, state), batch.real_img, fake_img, batch.real_c, target=options.gp_target
-        )
-        state.stats.add("Dmain", "Loss/gp_penalty", penalty)
-        yield penalty.mean() * (options.gp_weight / options.gp_target**2)
+
+def d_relativistic(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """`d_main` for losses that compare real with generated images: one loss of both passes."""
+    fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
+    fake_scores, fake_class, r2 = score_with_penalty(state, options, "R2", fake_img, batch.c)
+    real_scores, real_class, r1 = score_with_penalty(state, options, "R1", batch.real_img, batch.real_c)
+    loss = RELATIVISTIC_LOSSES[options.loss](real_scores, fake_scores).mean()
+    add_d_stats(state, fake_scores, real_scores, loss, real_class)
+    yield loss + drift(options, real_scores) + fake_class + real_class + r1 + r2
+    yield from gradient_penalty(state, options, batch, fake_img)
 
 
 def d_joint(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
     """The adversarial losses from one pass of the discriminator, over generated and real images in one batch."""
-    adversarial = LOSSES[options.loss]
     fake_img, _ = generate(state, options, batch.z, batch.c, update_emas=True)
     scores = discriminate(state, torch.cat([fake_img, batch.real_img]), torch.cat([batch.c, batch.real_c]))  # [2N, 1]
     fake_scores, real_scores = scores.chunk(2)
-    loss = adversarial.d_fake(fake_scores).mean() + adversarial.d_real(real_scores).mean()
+    if options.loss in RELATIVISTIC_LOSSES:
+        loss = RELATIVISTIC_LOSSES[options.loss](real_scores, fake_scores).mean()
+    else:
+        adversarial = LOSSES[options.loss]
+        loss = adversarial.d_fake(fake_scores).mean() + adversarial.d_real(real_scores).mean()
     add_d_stats(state, fake_scores, real_scores, loss)
-    yield loss
+    yield loss + drift(options, real_scores)
+    if options.r1_interval == 1:
+        yield from regularise(state, options, "Dmain", batch, fake_img)
+    yield from gradient_penalty(state, options, batch, fake_img)
 
 
-def add_d_stats(state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor) -> None:
-    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
-    state.stats.add("Dmain", "Loss/scores/real", real_scores)
-    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
-    state.stats.add("Dmain", "Loss/D/loss", loss)
+def d_reg(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
+    """R1 and R2, in a step of their own."""
+    fake_img = generate(state, options, batch.z, batch.c)[0] if options.r2_gamma else None
+    yield from regularise(state, options, "Dreg", batch, fake_img)
 
 
-def score_reals(
-    state: TrainingState, options: TrainingOptions, batch: Batch
+def regularise(
+    state: TrainingState, options: TrainingOptions, phase: str, batch: Batch, fake_img: Tensor | None
+) -> Iterator[Tensor]:
+    """R1 on the real images and R2 on the generated ones, in passes of their own."""
+    total = torch.zeros([], device=batch.z.device)
+    for name, img, c in (("R1", batch.real_img, batch.real_c), ("R2", fake_img, batch.c)):
+        penalty_of, gamma = penalty_named(options, name)
+        if img is not None and gamma:
+            penalty = penalty_of(partial(discriminate, state), img, c)
+            state.stats.add(phase, PENALTY_STATS[name], penalty)
+            loss = penalty.mean() * (gamma / 2)
+            total += loss.detach()
+            yield loss
+    state.stats.add(phase, "Loss/D/reg", total)
+
+
+def score_with_penalty(
+    state: TrainingState, options: TrainingOptions, name: str, img: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor | float, Tensor | float]:
-    """What `score` gives for the real images, and the weighted R1 [] of the same pass if every step has it, else 0."""
-    if options.r1_interval != 1 or not options.r1_gamma:
-        return *score(state, options, batch.real_img, batch.real_c), 0.0
+    """What `score` gives for images, and the weighted R1 or R2 [] of the same pass if every step has it, else 0."""
+    penalty_of, gamma = penalty_named(options, name)
+    if options.r1_interval != 1 or not gamma:
+        return *score(state, options, img, c), 0.0
     found = []
 
     def D(img: Tensor, c: Tensor) -> Tensor:
         found.append(score(state, options, img, c))
         return found[0][0]
 
-    penalty = r1_penalty(D, batch.real_img, batch.real_c)
-    state.stats.add("Dmain", "Loss/r1_penalty", penalty)
-    return *found[0], penalty.mean() * (options.r1_gamma / 2)
+    penalty = penalty_of(D, img, c)
+    state.stats.add("Dmain", PENALTY_STATS[name], penalty)
+    return *found[0], penalty.mean() * (gamma / 2)
 
 
-def d_r1(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
-    """R1 on real images, in a step of its own."""
-    penalty = r1_penalty(partial(discriminate, state), batch.real_img, batch.real_c)
-    state.stats.add("Dreg", "Loss/r1_penalty", penalty)
-    state.stats.add("Dreg", "Loss/D/reg", penalty * (options.r1_gamma / 2))
-    yield penalty.mean() * (options.r1_gamma / 2)
+def penalty_named(options: TrainingOptions, name: str) -> tuple[Callable[..., Tensor], float]:
+    """R1 or R2, and its weight gamma."""
+    return (r1_penalty, options.r1_gamma) if name == "R1" else (r2_penalty, options.r2_gamma)
+
+
+def drift(options: TrainingOptions, real_scores: Tensor) -> Tensor | float:
+    """The weighted squared scores [] of real images, which keep WGAN's near 0; 0 without a weight.
+
+    Source: Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018,
+        appendix A.
+    """
+    return real_scores.square().mean() * options.drift_weight if options.drift_weight else 0.0
+
+
+def gradient_penalty(
+    state: TrainingState, options: TrainingOptions, batch: Batch, fake_img: Tensor
+) -> Iterator[Tensor]:
+    """WGAN-GP's penalty between real and generated images."""
+    if not options.gp_weight:
+        return
+    D = partial(discriminate, state)
+    penalty = wgan_gp_penalty(D, batch.real_img, fake_img, batch.real_c, target=options.gp_target)
+    state.stats.add("Dmain", "Loss/gp_penalty", penalty)
+    yield penalty.mean() * (options.gp_weight / options.gp_target**2)
+
+
+def add_d_stats(
+    state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor, class_loss: Tensor | float = 0.0
+) -> None:
+    """Statistics of the main step; the class loss is that of real images."""
+    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
+    state.stats.add("Dmain", "Loss/scores/real", real_scores)
+    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
+    state.stats.add("Dmain", "Loss/D/loss", loss)
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Dmain", "Loss/D/class", class_loss)

@@ -1,5 +1,7 @@
 """Adam with the correction for lazy regularisation, and one flat gradient buffer per network."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +38,29 @@ def lazy_adam(
 
 
 def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
-    """Gives every parameter of an optimiser this learning rate."""
+    """Gives every parameter of an optimiser this learning rate, in the memory where a captured graph reads it."""
     for group in opt.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def make_capturable(opt: torch.optim.Optimizer) -> None:
+    """Lets an optimiser's steps be captured as CUDA graphs: its learning rates become tensors beside the weights."""
+    for group in opt.param_groups:
+        device = group["params"][0].device
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
+        group["capturable"] = device.type == "cuda"
+
+
+def portable_state(opt: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's state dict as it is without graphs, which loads on any device; `make_capturable` comes after."""
+    state = opt.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+        group["capturable"] = False
+    return state
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .losses import LOSSES
+from .losses import LOSSES, RELATIVISTIC_LOSSES
 
 PARTS = ("G", "D", "ema")
 
@@ -62,7 +62,7 @@ class TrainingOptions:
     kimg: float  # length of the run in thousands of real images
     lr: float  # learning rate of both networks
     r1_gamma: float  # weight of R1
-    r1_interval: int  # iterations between R1 steps
+    r1_interval: int  # iterations between R1 steps, and R2 steps
     pl_weight: float  # weight of path length regularisation
     pl_interval: int  # iterations between path length steps
     style_mixing_prob: float
@@ -75,7 +75,7 @@ class TrainingOptions:
     beta2: float = 0.99
     mirror: bool = False
     seed: int = 0
-    loss: str = "logistic"  # one of losses.LOSSES
+    loss: str = "logistic"  # one of losses.LOSSES or losses.RELATIVISTIC_LOSSES
     gp_weight: float = 0.0  # weight of WGAN-GP's penalty, in the discriminator's main step
     gp_target: float = 1.0  # gradient norm that it asks for
     drift_weight: float = 0.0  # weight of the squared scores of real images, which keeps them near 0
@@ -93,6 +93,9 @@ class TrainingOptions:
     ortho_strength: float = 0.0  # weight of orthogonal regularisation, in every step
     sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
     standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
+    r2_gamma: float = 0.0  # weight of R2, the penalty on generated images that R1 is on real ones
+    freeze_d: int = 0  # of D's layers, from the image on, that are not trained (Freeze-D)
+    d_clip: float = 0.0  # largest absolute value of D's weights, clipped after each of its steps; 0 does not clip
 
     def __post_init__(self) -> None:
         positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
@@ -103,12 +106,25 @@ class TrainingOptions:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
-        weights = ("r1_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "style_mixing_prob")
-        for name in (*weights, "r1_interval", "pl_interval", "ema_start", "seed", "ortho_strength", "standing_batches"):
+        weights = ("r1_gamma", "r2_gamma", "pl_weight", "gp_weight", "drift_weight", "class_weight", "ortho_strength")
+        numbers = (
+            "r1_interval",
+            "pl_interval",
+            "ema_start",
+            "seed",
+            "standing_batches",
+            "style_mixing_prob",
+            "d_clip",
+            "freeze_d",
+        )
+        for name in (*weights, *numbers):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"training options: loss must be one of {', '.join(LOSSES)}, got {self.loss}")
+        losses = [*LOSSES, *RELATIVISTIC_LOSSES]
+        if self.loss not in losses:
+            raise ValueError(f"training options: loss must be one of {', '.join(losses)}, got {self.loss}")
+        if self.r2_gamma and not self.r1_interval:
+            raise ValueError("training options: r2_gamma needs an r1_interval, which is that of R2 too, got 0")
         if (self.ema_kimg is None) == (self.ema_beta is None):
             raise ValueError("training options: expected one of ema_kimg and ema_beta, got both or none")
         if self.ema_beta is not None and not 0 <= self.ema_beta < 1:

@@ -1,9 +1,12 @@
-"""Style mixing and orthogonal regularisation, without host synchronisation. The penalties are gankern's own."""
+"""Style mixing, orthogonal regularisation and weight clipping, without host synchronisation.
+
+The penalties are gankern's own.
+"""
 
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def mix_styles(ws: Tensor, other: Tensor, probability: float, num_ws: int | None = None) -> Tensor:
@@ -50,3 +53,21 @@ def add_orthogonal_gradients(weights: Iterable[Tensor], strength: float) -> None
         w = weight.flatten(1)  # [O, K]
         products = (w @ w.t()).fill_diagonal_(0)  # [O, O]
         weight.grad.add_((products @ w).view_as(weight), alpha=2 * strength)
+
+
+@torch.no_grad()
+def clip_weights(net: nn.Module, limit: float) -> None:
+    """Moves every weight that a network computes with into [-limit, limit], in place.
+
+    Where the learning rate is equalised that is the parameter times its layer's gain.
+
+    Args:
+        net: A critic, whose Lipschitz constant this bounds.
+        limit: The paper's c, which is 0.01.
+
+    Source: Arjovsky et al., "Wasserstein GAN", 2017, algorithm 1, line 7.
+    """
+    for module in net.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            bound = limit / getattr(module, f"{name}_gain", 1.0)
+            parameter.clamp_(-bound, bound)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
+from .freeze import freeze_layers
+from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, make_capturable, portable_state, set_lr
 from .options import TrainingOptions
 from .schedule import Stage, stage
 from .stats import Stats
@@ -15,7 +16,8 @@ from .timing import PhaseTimer
 
 # nn.Modules. G(z, c) gives images; it has z_dim and, if there are styles, mapping(z, c, update_emas=...) to ws and
 # synthesis(ws, noise_mode=...). D(img, c) gives scores [N, 1]; with return_logits=True also those of its class head.
-# Networks that can grow have grow(resolution, fading) and the buffer alpha.
+# layers_from_image() are D's layers that see an image, in Freeze-D's order. Networks that can grow have
+# grow(resolution, fading) and the buffer alpha.
 Generator = Any
 Discriminator = Any
 
@@ -38,6 +40,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; in no snapshot
     timer: PhaseTimer = field(init=False)  # in no snapshot
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers only; with the device's random states, so that a resumed run is the same."""
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
+        state |= {"G_opt": portable_state(self.G_opt), "D_opt": portable_state(self.D_opt)}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
         state["rng_cpu"] = torch.get_rng_state()
@@ -81,6 +85,10 @@ class TrainingState:
         """Restores what `state_dict` returned, in place."""
         for name in NETWORKS:
             getattr(self, name).load_state_dict(state[name])
+        if self.captured is not None:  # graphs hold the memory of the optimisers' state before
+            self.captured.forget()
+            for opt in (self.G_opt, self.D_opt):
+                make_capturable(opt)
         self.pl_mean.copy_(state["pl_mean"])
         self.cur_nimg = state["cur_nimg"]
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
@@ -101,12 +109,14 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         device: Where to train.
 
     Raises:
-        ValueError: The options ask for growth, and the networks cannot grow.
+        ValueError: The options ask for growth, and the networks cannot grow; or to freeze more layers than D has.
     """
     for net in (G, D):
         if options.growth is not None and not hasattr(net, "grow"):
             raise ValueError(f"training options: growth needs networks that can grow, got {type(net).__name__}")
         net.to(device).train()
+    if options.freeze_d:
+        freeze_layers(D, options.freeze_d)
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)
     state = TrainingState(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gankern.models.training.losses import LOSSES
+from gankern.models.training.losses import LOSSES, RELATIVISTIC_LOSSES
 
 scores = torch.linspace(-6, 6, 25, dtype=torch.float64)[:, None]
 log_sigmoid, log_one_minus = scores.sigmoid().log(), (1 - scores.sigmoid()).log()
@@ -23,3 +23,11 @@ FORMULAS = {
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["generator", "discriminator-fake", "discriminator-real"])
 def test_a_loss_is_its_formula(name: str, which: int) -> None:
     torch.testing.assert_close(LOSSES[name][which](scores), FORMULAS[name][which], rtol=1e-10, atol=1e-12)
+
+
+def test_relativistic_losses_are_their_formulas() -> None:
+    others = scores.flip(0) / 2 + 1
+    paired = (scores - others).sigmoid().log()
+    averaged = (scores - others.mean()).sigmoid().log() + (1 - (others - scores.mean()).sigmoid()).log()
+    torch.testing.assert_close(RELATIVISTIC_LOSSES["rpgan"](scores, others), -paired, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(RELATIVISTIC_LOSSES["ragan"](scores, others), -averaged, rtol=1e-10, atol=1e-12)

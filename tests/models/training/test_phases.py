@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import OPTIONS, tiny_state
-from tiny_growing import PROGAN, growing_state
+from tiny_growing import PROGAN, gradients_of, growing_batch, growing_state
 
 from gankern.models.training.losses import LOSSES
 from gankern.models.training.objectives import Batch, layers_in_use
-from gankern.models.training.optimiser import flatten_gradients
 from gankern.models.training.options import TrainingOptions
 from gankern.models.training.phases import Phase, make_phases, run_phase
 from gankern.models.training.schedule import stage
@@ -79,35 +78,13 @@ def test_the_path_length_phase_takes_half_a_batch_and_moves_its_mean() -> None:
     assert state.pl_mean > 0
 
 
-def gradients_of(
-    options: TrainingOptions, name: str, batch_gpu: int | None = None, seed: int = 3
-) -> list[torch.Tensor]:
-    """The gradients that one phase of the growing networks leaves, in float64."""
-    state = growing_state(replace(options, batch=8))
-    for net in (state.G, state.D):
-        net.double()
-    state.G_gradients, state.D_gradients = flatten_gradients(state.G), flatten_gradients(state.D)
-    state.enter(stage(options, 176), options)
-    found = next(phase for phase in make_phases(state, options) if phase.name == name)
-    torch.manual_seed(seed)
-    run_phase(found, state, options, growing_batch(), batch_gpu)
-    return [param.grad.clone() for param in found.net.parameters()]
-
-
-def growing_batch() -> Batch:
-    generator = torch.Generator().manual_seed(2)
-    c = torch.eye(10, dtype=torch.float64)[torch.randint(10, (16,), generator=generator)]
-    img = torch.rand(8, 1, 16, 16, dtype=torch.float64, generator=generator) * 2 - 1
-    return Batch(img, c[:8], torch.randn(8, 4, dtype=torch.float64, generator=generator), c[8:])
-
-
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, "rpgan"])
 @pytest.mark.parametrize("name", ["Gmain", "Dmain"])
 @pytest.mark.parametrize("batch_gpu", [1, 3, 4])
 def test_gradients_accumulated_over_parts_of_a_batch_are_those_of_the_whole(
     loss: str, name: str, batch_gpu: int
 ) -> None:
-    options = replace(PROGAN, loss=loss, gp_weight=0.0, r1_gamma=2.0, r1_interval=1)
+    options = replace(PROGAN, loss=loss, gp_weight=0.0, r1_gamma=2.0, r2_gamma=3.0, r1_interval=1)
     whole, parts = gradients_of(options, name), gradients_of(options, name, batch_gpu)
     assert any(grad.any() for grad in whole)
     torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-12)

@@ -7,7 +7,11 @@ from tiny import OPTIONS
 from torch import Tensor, nn
 
 import gankern
+from gankern.models.training.objectives import Batch
+from gankern.models.training.optimiser import flatten_gradients
 from gankern.models.training.options import Growth, TrainingOptions
+from gankern.models.training.phases import make_phases, run_phase
+from gankern.models.training.schedule import stage
 from gankern.models.training.state import TrainingState, new_state
 
 LAST, WIDTH = 16, 6
@@ -95,3 +99,25 @@ def growing_state(options: TrainingOptions = PROGAN) -> TrainingState:
     """Networks and optimisers before the first step, the same ones each time."""
     torch.manual_seed(1)
     return new_state(GrowingGenerator(), GrowingDiscriminator(), options, torch.device("cpu"))
+
+
+def gradients_of(
+    options: TrainingOptions, name: str, batch_gpu: int | None = None, seed: int = 3
+) -> list[torch.Tensor]:
+    """The gradients that one phase of the growing networks leaves, in float64."""
+    state = growing_state(replace(options, batch=8))
+    for net in (state.G, state.D):
+        net.double()
+    state.G_gradients, state.D_gradients = flatten_gradients(state.G), flatten_gradients(state.D)
+    state.enter(stage(options, 176), options)
+    found = next(phase for phase in make_phases(state, options) if phase.name == name)
+    torch.manual_seed(seed)
+    run_phase(found, state, options, growing_batch(), batch_gpu)
+    return [param.grad.clone() for param in found.net.parameters()]
+
+
+def growing_batch() -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    c = torch.eye(10, dtype=torch.float64)[torch.randint(10, (16,), generator=generator)]
+    img = torch.rand(8, 1, 16, 16, dtype=torch.float64, generator=generator) * 2 - 1
+    return Batch(img, c[:8], torch.randn(8, 4, dtype=torch.float64, generator=generator), c[8:])
