@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gankern
 
-from . import evaluate
+from . import evaluate, launch
 from .arguments import boolean, device_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ FIXED_DATA = {
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
 FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
+FIXED_TRAINING |= {name: name for name in ("sync_bn", "mbstd_global")}
 FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
 
 
@@ -59,22 +61,35 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    launch.add_rank_options(train)
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns the exit status."""
+    """Runs the command, in as many processes as it is asked to; returns the exit status."""
+    device = device_of(args.device)
+    num = launch.ranks_to_start(args.gpus, device)
+    if num and not args.dry_run:
+        return launch.launch(num, [sys.executable, *sys.orig_argv[1:]])
+    from .join import joined
+
+    with joined(device, "train", args.dist_timeout) as device:
+        return _run(args, device)
+
+
+def _run(args: argparse.Namespace, device: torch.device) -> int:
+    from . import watch
+    from .ranks import by_first_rank
     from .training.checkpoint import load_snapshot
+    from .training.distributed import together
     from .training.loop import stop_on_signal, train
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
-    from .training.standing import with_standing_statistics
     from .training.state import new_state
 
-    device = device_of(args.device)
     snapshot, saved = None, None
     if args.resume:
-        snapshot = find_snapshot(args.resume, args.outdir)
+        snapshot = by_first_rank(find_snapshot, args.resume, args.outdir)
         saved, saved_config = load_snapshot(snapshot)
         config, data = _resumed_config(args, saved_config, snapshot)
     else:
@@ -90,27 +105,29 @@ def run(args: argparse.Namespace) -> int:
     measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
-        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config))
-        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg")
+        run_dir = by_first_rank(continue_run, snapshot, state.cur_nimg, args.outdir, _description(config))
+        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg{_other_ranks(saved)}")
     else:
-        run_dir = new_run_dir(args.outdir, _description(config))
+        run_dir = by_first_rank(new_run_dir, args.outdir, _description(config))
     write_config(run_dir, config.to_json())
     print(f"run folder {run_dir}")
+    watch.advise(partial(_how_to_resume, run_dir))
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
-    with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
+    with stop_on_signal() as signalled, gankern.use_backend(args.backend) if args.backend else nullcontext():
+        stopped = together(signalled)
         rate = train(
             state, data, config.training, run_dir, config.to_json(), workers, stopped, partial(measure, run_dir)
         )
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
-    G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
-    _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
+    by_first_rank(_finish, run_dir, config, data, state.G_ema, rate, state.cur_nimg)
     return 0
 
 
 def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config, ImageData]:
     from .config import Config, DataOptions, find_preset, resolve
+    from .ranks import world_size
     from .training.data import open_data
 
     source = args.data or "digits"
@@ -121,7 +138,8 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     precision = args.precision
     if precision is None and device.type == "cpu" and preset.precision == "fp16":
         precision = "fp32"
-    model, training = resolve(cfg, data.resolution, data.channels, data.c_dim, precision=precision)
+    gpus = args.gpus or world_size()
+    model, training = resolve(cfg, data.resolution, data.channels, data.c_dim, gpus, precision)
     if args.gamma is not None and not training.r1_interval:
         raise ValueError(f"--gamma is the weight of R1, which --cfg {cfg} does not use")
     training = _with_options(training, args, FIXED_TRAINING | FREE_TRAINING)
@@ -184,7 +202,9 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.pictures import sample_grids
     from .training.report import write_report
     from .training.run_folder import read_metrics
+    from .training.standing import with_standing_statistics
 
+    G_ema = with_standing_statistics(G_ema, config.training.standing_batches, config.training.batch)
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
     size = getattr(G_ema, "resolution", data.resolution)
     if size < data.resolution:
@@ -210,14 +230,36 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         print(f"{name:>16}  {value}")
 
 
+def _other_ranks(saved: dict[str, Any]) -> str:
+    """What is to be said when a run goes on with another number of processes."""
+    from .ranks import world_size
+    from .training.random_states import saved_ranks
+
+    if saved_ranks(saved) == world_size():
+        return ""
+    return f", with {world_size()} in place of {saved_ranks(saved)} processes: the random numbers are others"
+
+
+def _how_to_resume(run_dir: Path) -> str:
+    """The end of the sentence with which a run of several processes fails."""
+    from .training.checkpoint import latest_snapshot
+
+    if latest_snapshot(run_dir) is None:
+        return f"; {run_dir} has no snapshot yet"
+    return f"; to continue, start it again with --resume {run_dir}"
+
+
 def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, device: torch.device) -> None:
     import json
 
     import torch
 
+    from .ranks import world_size
+
     kind = "grey" if data.channels == 1 else "RGB"
     classes = f", {data.c_dim} classes" if data.num_classes else ""
     where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    where += f" for each of {world_size()} processes" if world_size() > 1 else ""
     print(f"data     {config.data.source}: {len(data)} images, {data.resolution}x{data.resolution} {kind}{classes}")
     for name, net in (("G", G), ("D", D)):
         print(f"{name}        {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters")

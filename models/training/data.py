@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..ranks import rank, world_size
 from .embedded import digits, photos
 from .image_files import ImageFiles
 from .images import ImageArray, ImageData, to_float, to_uint8
@@ -50,7 +51,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[np.ndarray]:
-    """Endless batches of item numbers, int64 [batch], from the run's image number `start` on."""
+    """Endless batches of item numbers from the run's image number `start` on: this rank's, int64 [batch / ranks]."""
     position, epoch, order = start, -1, np.empty(0, np.int64)
     while True:
         indices = np.empty(batch if isinstance(batch, int) else batch(position), np.int64)
@@ -60,7 +61,7 @@ def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[n
                 order = epoch_order(n, seed, epoch)
             indices[k] = order[position % n]
             position += 1
-        yield indices
+        yield indices[rank() :: world_size()]
 
 
 def batches(
@@ -77,7 +78,7 @@ def batches(
         workers: Processes that read images; 0 reads in this one. The order is the same for any number.
 
     Yields:
-        Images uint8 [batch, C, H, W] and labels float32 [batch, c_dim].
+        This rank's images uint8 [batch / ranks, C, H, W] and labels float32 [batch / ranks, c_dim].
     """
     n = len(data)
     items = n * 2 if mirror else n

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gankern import sanitize_gradients
 from gankern.nn import shared_spectral_norm
 
+from .distributed import average_over_ranks
 from .objectives import Batch, Losses, d_joint, d_main, d_r1, g_main, g_path_length
 from .options import TrainingOptions
 from .regularisers import add_orthogonal_gradients
@@ -74,6 +75,7 @@ def run_phase(
         for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
             for loss in phase.losses(state, options, Batch(*part)):
                 (loss * (phase.interval * len(part[0]) / n)).backward()
+    average_over_ranks(phase.gradients, state.G, state.D)
     if options.ortho_strength:
         shared = getattr(phase.net, "shared", None)  # the embedding of the classes in G, which is left alone
         left_alone = set() if shared is None else set(shared.parameters())

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranks import on_first_rank
 from .images import ImageData, to_float, to_uint8
 from .png import read_png, write_png
 from .state import Generator
@@ -80,6 +81,7 @@ def write_samples(path: Path, G_ema: Generator, z: Tensor, c: Tensor, columns: i
     write_png(path, tile(present(torch.cat(rows)), columns))
 
 
+@on_first_rank
 def write_reals(path: Path, data: ImageData) -> None:
     """Writes a grid of real images in the layout of the sample grid."""
     columns = grid_columns(data)

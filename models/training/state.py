@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .distributed import check_ranks_agree, prepare_networks
 from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
 from .options import TrainingOptions
+from .random_states import RandomStates
 from .schedule import Stage, stage
 from .stats import Stats
 
@@ -34,6 +36,7 @@ class TrainingState:
     D_gradients: Tensor
     pl_mean: Tensor  # []
     device: torch.device
+    random: RandomStates
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
@@ -64,13 +67,18 @@ class TrainingState:
             net.grow(*grown)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain containers only; with the device's random states, so that a resumed run is the same."""
+        """Tensors and plain containers only; with the random states, so that a resumed run is the same.
+
+        Every rank must call it.
+
+        Raises:
+            RuntimeError: The ranks' networks differ.
+        """
+        check_ranks_agree(self)
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
-        state["rng_cpu"] = torch.get_rng_state()
-        state["rng_cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return state
+        return state | self.random.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, in place."""
@@ -81,9 +89,7 @@ class TrainingState:
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
         self.stats.load_state_dict(state["stats"], self.device)
-        torch.set_rng_state(state["rng_cpu"])
-        if self.device.type == "cuda" and state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"], self.device)
+        self.random.load_state_dict(state, self.cur_nimg)
 
 
 def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: torch.device) -> TrainingState:
@@ -96,12 +102,13 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         device: Where to train.
 
     Raises:
-        ValueError: The options ask for growth, and the networks cannot grow.
+        ValueError: The options ask for growth, and the networks cannot grow, or the ranks cannot share the batch.
     """
     for net in (G, D):
         if options.growth is not None and not hasattr(net, "grow"):
             raise ValueError(f"training options: growth needs networks that can grow, got {type(net).__name__}")
         net.to(device).train()
+    prepare_networks(G, D, options)
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)
     state = TrainingState(
@@ -114,6 +121,7 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         D_gradients=flatten_gradients(D),
         pl_mean=torch.zeros([], device=device),
         device=device,
+        random=RandomStates(options.seed, device),
     )
     state.enter(stage(options, 0), options)
     return state
