@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch.distributed as dist
 
 TIMEOUT = 300.0  # seconds without a sign of life after which a rank counts as gone
-GRACE = 10.0  # seconds that the other processes of a failed run have, to say why and to end
+GRACE = 6.0  # seconds that the other processes of a failed run have, to say why and to end
 FIRST_ATTEMPT = "0"  # of what torchrun may start several times
 FORWARDED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if os.name == "posix" else []))
 

@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 FINISHED = "finished"
 EXPECTED = (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError)  # their message says it all
-PATIENCE = 5.0  # seconds in which a rank that is gone is noticed to be so
+PATIENCE = 4.0  # seconds in which a rank that is gone is noticed to be so
 
 
 @dataclass
