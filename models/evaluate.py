@@ -70,15 +70,15 @@ def add_metric_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
 
 def run(args: argparse.Namespace) -> int:
     """Loads, measures, prints one line per value."""
-    from .metrics.ranks import joined
+    from .join import joined
 
-    with joined(device_of(args.device)) as device:
+    with joined(device_of(args.device), "evaluate") as device:
         return _measure(args, device)
 
 
 def _measure(args: argparse.Namespace, device: torch.device) -> int:
     from .metrics.evaluation import evaluate
-    from .metrics.ranks import rank
+    from .ranks import rank
     from .sample import load_generator
     from .training.data import open_data
 
@@ -114,7 +114,7 @@ def measuring(args: argparse.Namespace, state: TrainingState, data: ImageData) -
         FileNotFoundError: A metric needs a weights file that is not there.
     """
     from .metrics.evaluation import evaluate, prepare
-    from .metrics.ranks import rank
+    from .ranks import rank
     from .training.run_folder import append_metrics
 
     if not args.metric_every:

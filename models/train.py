@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gankern
 
-from . import evaluate, overrides, speed_options
+from . import evaluate, launch, overrides, speed_options
 from . import transfer as transfers
 from .arguments import boolean, device_of
 from .training.run_log import RunLog
@@ -37,6 +38,7 @@ FIXED_DATA = {
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
 FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
+FIXED_TRAINING |= {name: name for name in ("sync_bn", "mbstd_global")}
 FREE_TRAINING = {"kimg": "kimg", "snap": "snap", "tick": "tick_kimg"}
 
 
@@ -68,30 +70,41 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
     overrides.add_override_options(train)
     speed_options.add_speed_options(train)
+    launch.add_rank_options(train)
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
     add_tracker_options(train)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns the exit status. What it prints is in the run's log.txt, too."""
-    with RunLog().copying() as log:
-        return _run(args, log)
+    """Runs the command, in as many processes as it is asked to; returns the exit status.
+
+    What the first process prints is in the run's log.txt, too.
+    """
+    device = device_of(args.device)
+    num = launch.ranks_to_start(args.gpus, device)
+    if num and not args.dry_run:
+        return launch.launch(num, [sys.executable, *sys.orig_argv[1:]])
+    from .join import joined
+
+    with joined(device, "train", args.dist_timeout) as device, RunLog().copying() as log:
+        return _run(args, device, log)
 
 
-def _run(args: argparse.Namespace, log: RunLog) -> int:
+def _run(args: argparse.Namespace, device: torch.device, log: RunLog) -> int:
+    from . import watch
+    from .ranks import by_first_rank, rank
     from .training.checkpoint import load_snapshot
+    from .training.distributed import together
     from .training.loop import stop_on_signal, train
     from .training.phases import check_networks
     from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
-    from .training.standing import with_standing_statistics
     from .training.state import new_state
 
-    device = device_of(args.device)
     transfers.accept_as_resume(args)
     snapshot, saved = None, None
     if args.resume:
-        snapshot = find_snapshot(args.resume, args.outdir)
+        snapshot = by_first_rank(find_snapshot, args.resume, args.outdir)
         saved, saved_config = load_snapshot(snapshot)
         config, data = _resumed_config(args, saved_config, snapshot)
     else:
@@ -111,17 +124,20 @@ def _run(args: argparse.Namespace, log: RunLog) -> int:
     measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
-        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config, args.desc))
-        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg")
+        run_dir = by_first_rank(continue_run, snapshot, state.cur_nimg, args.outdir, _description(config, args.desc))
+        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg{_other_ranks(saved)}")
     else:
-        run_dir = new_run_dir(args.outdir, _description(config, args.desc))
+        run_dir = by_first_rank(new_run_dir, args.outdir, _description(config, args.desc))
     write_config(run_dir, config.to_json())
-    log.open(run_dir)
+    if rank() == 0:
+        log.open(run_dir)
     print(f"run folder {run_dir}")
-    trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json())
+    trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json()) if rank() == 0 else ()
     speed_options.set_graphs(args, state)
+    watch.advise(partial(_how_to_resume, run_dir))
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
-    with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
+    with stop_on_signal() as signalled, gankern.use_backend(args.backend) if args.backend else nullcontext():
+        stopped = together(signalled)
         rate = train(
             state,
             data,
@@ -136,13 +152,13 @@ def _run(args: argparse.Namespace, log: RunLog) -> int:
     if stopped():
         print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
         return 0
-    G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
-    _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
+    by_first_rank(_finish, run_dir, config, data, state.G_ema, rate, state.cur_nimg)
     return 0
 
 
 def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config, ImageData]:
     from .config import Config, DataOptions, find_preset, resolve
+    from .ranks import world_size
     from .training.data import open_data
 
     source = args.data or "digits"
@@ -159,7 +175,7 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     if precision is None and device.type == "cpu" and preset.precision == "fp16":
         precision = "fp32"
     size = data.resolution, data.channels, data.c_dim
-    model, training = resolve(cfg, *size, precision=precision, base_size=data.base_size)
+    model, training = resolve(cfg, *size, args.gpus or world_size(), precision, data.base_size)
     model, training = overrides.with_overrides(args, cfg, model, training)
     if args.transfer:
         training = transfers.options_for_transfer(training)
@@ -223,7 +239,9 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     from .training.pictures import sample_grids
     from .training.report import write_report
     from .training.run_folder import read_metrics
+    from .training.standing import with_standing_statistics
 
+    G_ema = with_standing_statistics(G_ema, config.training.standing_batches, config.training.batch)
     results: dict[str, Any] = {"real images seen": f"{cur_nimg / 1000:g} kimg", "speed": f"{rate:.0f} images/s"}
     size = getattr(G_ema, "resolution", data.resolution)
     if size < data.resolution:
@@ -249,12 +267,34 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
         print(f"{name:>16}  {value}")
 
 
+def _other_ranks(saved: dict[str, Any]) -> str:
+    """What is to be said when a run goes on with another number of processes."""
+    from .ranks import world_size
+    from .training.random_states import saved_ranks
+
+    if saved_ranks(saved) == world_size():
+        return ""
+    return f", with {world_size()} in place of {saved_ranks(saved)} processes: the random numbers are others"
+
+
+def _how_to_resume(run_dir: Path) -> str:
+    """The end of the sentence with which a run of several processes fails."""
+    from .training.checkpoint import latest_snapshot
+
+    if latest_snapshot(run_dir) is None:
+        return f"; {run_dir} has no snapshot yet"
+    return f"; to continue, start it again with --resume {run_dir}"
+
+
 def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, device: torch.device) -> None:
     import json
 
     import torch
 
+    from .ranks import world_size
+
     where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    where += f" for each of {world_size()} processes" if world_size() > 1 else ""
     print(f"data     {config.data.source}: {data.describe()}")
     for name, net in (("G", G), ("D", D)):
         print(f"{name}        {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters")

@@ -9,7 +9,7 @@ from gankern.nn.conditional_batch_norm import (
 )
 from gankern.nn.conv import Conv2d, EqualizedConv2d
 from gankern.nn.linear import EqualizedLinear
-from gankern.nn.minibatch_stddev import MinibatchStddev
+from gankern.nn.minibatch_stddev import MinibatchStddev, synchronise_minibatch_stddev
 from gankern.nn.modulated_conv import ModulatedConv2d, StyledConv
 from gankern.nn.noise_injection import NoiseInjection
 from gankern.nn.pixel_norm import PixelNorm
@@ -34,4 +34,5 @@ __all__ = [
     "shared_spectral_norm",
     "standing_statistics",
     "synchronise_batch_norm",
+    "synchronise_minibatch_stddev",
 ]

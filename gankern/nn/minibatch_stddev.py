@@ -1,4 +1,4 @@
-"""MinibatchStddev."""
+"""MinibatchStddev, and what concerns all of them in a network."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ class MinibatchStddev(torch.nn.Module):
         if self.grouping != "strided":
             text += f", grouping='{self.grouping}'"
         return text + ", unbiased=True" if self.unbiased else text
+
+
+def synchronise_minibatch_stddev(network: torch.nn.Module, process_group: dist.ProcessGroup | None) -> None:
+    """Makes the batches of all processes one batch to every minibatch standard deviation of a network.
+
+    Args:
+        network: Changed in place; its copies are not synchronised.
+        process_group: Processes that run the network together, e.g. `dist.group.WORLD`, as in
+            `gankern.minibatch_stddev`; None for this one alone.
+    """
+    for module in network.modules():
+        if isinstance(module, MinibatchStddev):
+            module.process_group = process_group

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from gankern import checks, library
 from gankern.ops.squared_norms import squared_norms
+from gankern.reference.conditional_batch_norm import all_reduce
 
 Discriminator = Callable[..., torch.Tensor]
 
@@ -91,7 +93,12 @@ def wgan_gp_penalty(
 
 
 def path_length_penalty(
-    img: torch.Tensor, ws: torch.Tensor, pl_mean: torch.Tensor, decay: float = 0.01
+    img: torch.Tensor,
+    ws: torch.Tensor,
+    pl_mean: torch.Tensor,
+    decay: float = 0.01,
+    *,
+    process_group: dist.ProcessGroup | None = None,
 ) -> torch.Tensor:
     """Squared distance of path lengths from their running mean, which moves on.
 
@@ -102,6 +109,8 @@ def path_length_penalty(
         ws: The latents they were made from [N, num_ws, w_dim], part of their graph.
         pl_mean: Running mean [], updated in place.
         decay: Step of the running mean towards the batch's mean.
+        process_group: Processes whose batches, all of one size, are one batch to that mean; every process of it must
+            call, and differentiate. None for this process alone.
 
     Returns:
         Penalty per sample [N]: (length - mean)^2.
@@ -139,7 +148,9 @@ def path_length_penalty(
     if gradient is None:
         raise RuntimeError(f"gankern.{op}: img must be a function of ws, got one that is not")
     lengths = _norms(squared_norms(gradient) / ws.shape[1])  # [N]
-    mean = pl_mean.lerp(lengths.mean().to(pl_mean.dtype), decay)  # []
+    ranks = 1 if process_group is None else dist.get_world_size(process_group)
+    of_batch = all_reduce(lengths.mean(), process_group) / ranks  # []
+    mean = pl_mean.lerp(of_batch.to(pl_mean.dtype), decay)  # []
     pl_mean.copy_(mean.detach())
     return (lengths - mean).square()
 

@@ -35,9 +35,10 @@ def minibatch_stddev(
         num_channels: Channels to append, F; each sums up C / F neighbouring channels of x.
         grouping: 'strided' (ProGAN's and StyleGAN's) or 'contiguous' (pytorch_GAN_zoo's).
         unbiased: Divides the variance by group_size - 1 instead of group_size (a group of one keeps variance 0).
-        process_group: Takes the statistics over the batches of all its ranks, one after the other in the order of
-            the ranks, so that the result is that of the whole batch. All ranks have the same N. None: each rank by
-            itself. Not inside a compiled graph.
+        process_group: Takes the statistics over the batches of all its R ranks, so that the result is that of the
+            whole batch, of which sample i is sample i // R of rank i mod R. All ranks have the same N. Where strided
+            groups fit into a rank's batch they lie in one already, and nothing is sent. None: each rank by itself.
+            Not inside a compiled graph.
         backend: 'native', 'triton' or 'eager'; None chooses.
 
     Returns:
@@ -57,9 +58,10 @@ def minibatch_stddev(
     group_size = _check(x, group_size, num_channels, grouping, ranks)
     options = (group_size, num_channels, grouping == "contiguous", bool(unbiased))
     chosen = dispatch.choose("minibatch_stddev", x.device.type, backend)
-    if ranks > 1 and x.numel() > 0:
-        n, first = x.shape[0], x.shape[0] * dist.get_rank(process_group)
-        return _run(chosen, _all_ranks(x, process_group), options)[first : first + n]
+    whole_groups = grouping == "strided" and group_size > 0 and x.shape[0] % group_size == 0
+    if ranks > 1 and x.numel() > 0 and not whole_groups:
+        y = _run(chosen, _all_ranks(x, process_group), options)[dist.get_rank(process_group) :: ranks]
+        return y.contiguous(memory_format=library.memory_format(x))
     return _run(chosen, x, options)
 
 
@@ -90,14 +92,14 @@ def _check(x: Any, group_size: Any, num_channels: Any, grouping: Any, ranks: int
 
 
 class _AllGather(torch.autograd.Function):
-    """[n, ...] of each rank -> [ranks * n, ...] on every rank."""
+    """[n, ...] of each rank -> [n * ranks, ...] on every rank, in turn one of each."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
         ctx.group = group
         parts = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
         dist.all_gather(parts, x, group=group)
-        return torch.cat(parts)
+        return torch.stack(parts, 1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple:
@@ -112,7 +114,7 @@ class _SumOwn(torch.autograd.Function):
         ctx.group = group
         y = y.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(y, group=group)
-        return y.chunk(dist.get_world_size(group))[dist.get_rank(group)].clone()
+        return y[dist.get_rank(group) :: dist.get_world_size(group)].clone()
 
     @staticmethod
     def backward(ctx: Any, dx: torch.Tensor) -> tuple:

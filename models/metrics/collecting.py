@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranks import Rows, from_first_rank, rank, shares, world_size
 from ..training.data import epoch_order
 from ..training.images import ImageData, to_uint8
 from ..training.state import Generator
 from . import fid, ms_ssim, ppl, swd
 from .extractors import Extractor
 from .feature_cache import cache_path, load_cached, save_cached
-from .ranks import Rows, from_first_rank, rank, shares, world_size
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..ranks import Rows
 from ..training.images import ImageData
 from ..training.state import Generator
 from . import density_coverage, fid, inception_score, kid, ppl, precision_recall, swd
 from .collecting import Options, PairCollection, PatchCollection, Run
 from .extractors import load_extractor, load_lpips
-from .ranks import Rows
 
 __all__ = ["METRICS", "Options", "evaluate", "prepare"]
 

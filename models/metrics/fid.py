@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .ranks import gather_rows
+from ..ranks import gather_rows
 
 NUM_IMAGES = 50_000
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranks import Rows, shares, world_size
 from ..training.state import Generator
-from .ranks import Rows, shares, world_size
 
 NUM_PAIRS = 50_000
 EPSILON = 1e-4

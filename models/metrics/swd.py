@@ -16,7 +16,7 @@ from torch import Tensor
 
 import gankern
 
-from .ranks import gather_rows, rank, world_size
+from ..ranks import gather_rows, rank, world_size
 
 NUM_IMAGES = 16384
 PATCH = 7

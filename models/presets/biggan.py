@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..training.options import TrainingOptions
@@ -45,7 +45,7 @@ class Preset:
     """One configuration."""
 
     batch: int  # images per step
-    at_once: int  # of them through the networks
+    at_once: int  # of them through the networks, over all devices
     d_steps: int
     lr: float  # of G
     d_lr: float
@@ -65,6 +65,7 @@ class Preset:
     adam_eps: float = 1e-6
     ortho_strength: float = 0.0
     standing: int = 0
+    sync_bn: bool = False
     mirror: bool = False
     precision: str = "fp32"
     tick: float = 100.0
@@ -75,15 +76,15 @@ class Preset:
 
 
 # Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019. `biggan128-paper` is its
-# appendix C, and equation 3 with beta = 1e-4; the next four are the launch scripts of BigGAN-PyTorch; all five for the
-# 150,000 iterations of the published run. `biggan-cifar`: its script for CIFAR-10, 500 epochs; `biggan-cifar-ch96`: the
-# recipe of PyTorch-StudioGAN, 100,000 iterations.
-# `biggan-digits` is the demonstration on the embedded data.
+# appendix C, and equation 3 with beta = 1e-4; the next four are the launch scripts of BigGAN-PyTorch, whose batch
+# normalisation takes each device by itself; all five for the 150,000 iterations of the published run.
+# `biggan-cifar`: its script for CIFAR-10, 500 epochs; `biggan-cifar-ch96`: the recipe of PyTorch-StudioGAN, 100,000
+# iterations. `biggan-digits` is the demonstration on the embedded data.
 # fmt: off
 PRESETS = {
     #                              batch at_once nD    G_lr    D_lr   ch    z shared  init    EMA   kimg
     "biggan128-paper":      Preset( 2048, 2048,   2,   5e-5,   2e-4,  96, 120,  128, "ortho",     0,   614_400,
-                                    sn_eps=1e-4, adam_eps=1e-8, ortho_strength=2e-4),
+                                    sn_eps=1e-4, adam_eps=1e-8, ortho_strength=2e-4, sync_bn=True),
     "biggan128":            Preset( 2048,  256,   1,   1e-4,   4e-4,  96, 120,  128, "ortho", 20000,   307_200),
     "biggan128-bs512x4":    Preset( 2048,  512,   1,   1e-4,   4e-4,  96, 120,  128, "ortho", 20000,   307_200),
     "biggan128-ch64":       Preset( 2048,  256,   1,   1e-4,   4e-4,  64, 120,  128, "ortho", 20000,   307_200),
@@ -103,7 +104,7 @@ PRESETS = {
 def resolve(
     p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[BigGANOptions, TrainingOptions]:
-    """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name a batch.
+    """The networks and training of a row, for data of a given size; `gpus` share the images that go through at once.
 
     Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, appendices B, C.
     """
@@ -131,14 +132,14 @@ def resolve(
         channels_last=p.channels_last,
         base_size=base_size,
     )
-    return model, training_of(p)
+    return model, replace(training_of(p, gpus), sync_bn=p.sync_bn)
 
 
-def training_of(p: Any) -> TrainingOptions:
+def training_of(p: Any, gpus: int) -> TrainingOptions:
     """What a row says of the training; hinge loss, and G's buffers averaged with its weights."""
     return TrainingOptions(
         batch=p.batch,
-        batch_gpu=p.at_once if p.at_once < p.batch else None,
+        batch_gpu=max(p.at_once // gpus, 1) if p.at_once < p.batch else None,
         kimg=p.kimg,
         lr=p.lr,
         d_lr=p.d_lr,

@@ -90,7 +90,7 @@ PRESETS = {
 def resolve(
     p: Preset, resolution: int, channels: int, c_dim: int, gpus: int, precision: str, base_size: tuple[int, int]
 ) -> tuple[SAGANOptions, TrainingOptions]:
-    """The networks and training of a row, for data of a given size; `gpus` changes nothing, for the rows name a batch.
+    """The networks and training of a row, for data of a given size; `gpus` share the images that go through at once.
 
     Source: Zhang et al., "Self-Attention Generative Adversarial Networks", 2019, section 5; Miyato et al., "Spectral
         Normalization for Generative Adversarial Networks", 2018, appendix B.
@@ -110,7 +110,7 @@ def resolve(
         channels_last=p.channels_last,
         base_size=base_size,
     )
-    return model, training_of(p)
+    return model, training_of(p, gpus)
 
 
 def build(options: SAGANOptions) -> tuple[nn.Module, nn.Module]:

@@ -11,6 +11,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from ..ranks import on_first_rank
+
 FORMAT = 2
 READABLE = (1, FORMAT)  # 1 is from before there were families of networks
 PATTERN = "network-snapshot-*.pt"
@@ -26,6 +28,7 @@ def latest_snapshot(run_dir: Path) -> Path | None:
     return max(run_dir.glob(PATTERN), default=None)
 
 
+@on_first_rank
 def save_snapshot(path: Path, state: dict[str, Any], config: dict[str, Any]) -> None:
     """Writes a snapshot so that, whatever happens, `path` holds either the old file or the whole new one.
 

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..ranks import rank, world_size
 from .embedded import digits, photos
 from .image_files import ImageFiles
 from .images import ImageArray, ImageData, to_float, to_uint8
@@ -65,7 +66,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[np.ndarray]:
-    """Endless batches of item numbers, int64 [batch], from the run's image number `start` on."""
+    """Endless batches of item numbers from the run's image number `start` on: this rank's, int64 [batch / ranks]."""
     position, epoch, order = start, -1, np.empty(0, np.int64)
     while True:
         indices = np.empty(batch if isinstance(batch, int) else batch(position), np.int64)
@@ -75,7 +76,7 @@ def batch_indices(n: int, batch: BatchSize, seed: int, start: int) -> Iterator[n
                 order = epoch_order(n, seed, epoch)
             indices[k] = order[position % n]
             position += 1
-        yield indices
+        yield indices[rank() :: world_size()]
 
 
 def batches(
@@ -101,7 +102,7 @@ def batches(
         pin_memory: Have the workers' images in memory from which a GPU copies while it computes.
 
     Yields:
-        Images uint8 [batch, C, H, W] and labels float32 [batch, c_dim].
+        This rank's images uint8 [batch / ranks, C, H, W] and labels float32 [batch / ranks, c_dim].
 
     Raises:
         ValueError: An image cannot be read, in the place of the batch that it belongs to.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import gankern
 
+from ..ranks import world_size
 from .checkpoint import save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
@@ -113,25 +114,26 @@ def train_step(
         phases: Of `make_phases`.
         options: The run's options.
         data: Source of the labels of generated images.
-        images: Real images uint8 [d_steps * batch, C, H, W].
-        labels: Their labels float32 [d_steps * batch, c_dim].
+        images: This rank's real images uint8 [d_steps * batch / ranks, C, H, W].
+        labels: Their labels float32 [d_steps * batch / ranks, c_dim].
     """
     now = stage(options, state.cur_nimg)
     state.enter(now, options)
-    real_img = shrink(to_float(_move(images, state.device)), state.D, now).split(now.batch)  # [N, C, h, w] each
-    real_c = _move(labels, state.device).split(now.batch)
+    per_step = now.batch // world_size()
+    real_img = shrink(to_float(_move(images, state.device)), state.D, now).split(per_step)  # [N, C, h, w] each
+    real_c = _move(labels, state.device).split(per_step)
     for part in options.order:
         if part == "ema":
             beta = average_beta(options, now, state.cur_nimg)
             with state.timer.phase("ema"):
                 gankern.ema_update(state.G_ema, state.G, beta, buffers=options.ema_buffers)
         for step, phase in due_phases(phases, part, options, now):
-            z = torch.randn(now.batch, state.G.z_dim, device=state.device)
-            c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
+            z = state.random.latents(now.batch, state.G.z_dim)  # [N, z_dim], N = batch / ranks
+            c = state.random.labels(data, now.batch)  # [N, c_dim]
             batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
             with state.timer.phase(phase.name):
                 run_phase(phase, state, options, batch, now.batch_gpu)
-    state.cur_nimg += len(images)
+    state.cur_nimg += now.batch * options.d_steps
 
 
 def due_phases(phases: list[Phase], part: str, options: TrainingOptions, now: Stage) -> Iterator[tuple[int, Phase]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gankern import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 
+from ..ranks import everyone
 from .losses import LOSSES, RELATIVISTIC_LOSSES
 from .options import TrainingOptions
 from .regularisers import mix_styles
@@ -92,7 +93,7 @@ def g_path_length(state: TrainingState, options: TrainingOptions, batch: Batch) 
     """Path length regularisation, on half a batch."""
     half = max(len(batch.z) // 2, 1)
     img, ws = generate(state, options, batch.z[:half], batch.c[:half])
-    penalty = path_length_penalty(img, ws, state.pl_mean)
+    penalty = path_length_penalty(img, ws, state.pl_mean, process_group=everyone())
     state.stats.add("Greg", "Loss/pl_penalty", penalty)
     state.stats.add("Greg", "Loss/G/reg", penalty * options.pl_weight)
     yield penalty.mean() * options.pl_weight

@@ -92,6 +92,8 @@ class TrainingOptions:
     d_joint: bool = False  # whether D sees generated and real images in one batch
     ortho_strength: float = 0.0  # weight of orthogonal regularisation, in every step
     sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
+    sync_bn: bool = False  # whether batch normalisation takes its statistics over the batches of all ranks
+    mbstd_global: bool = False  # whether minibatch standard deviation takes its groups from the batches of all ranks
     standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
     r2_gamma: float = 0.0  # weight of R2, the penalty on generated images that R1 is on real ones
     freeze_d: int = 0  # of D's layers, from the image on, that are not trained (Freeze-D)

@@ -9,6 +9,7 @@ from gankern import sanitize_gradients
 from gankern.nn import shared_spectral_norm
 from gankern.nn.spectral_norm import NORMALISER
 
+from .distributed import average_over_ranks
 from .losses import RELATIVISTIC_LOSSES
 from .objectives import Batch, Losses, d_joint, d_main, d_reg, d_relativistic, g_main, g_path_length
 from .options import TrainingOptions
@@ -86,6 +87,7 @@ def take_step(
         for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
             for loss in phase.losses(state, options, Batch(*part)):
                 (loss * (phase.interval * len(part[0]) / n)).backward()
+    average_over_ranks(phase.gradients, state.G, state.D)
     if options.ortho_strength:
         shared = getattr(phase.net, "shared", None)  # the embedding of the classes in G, which is left alone
         left_alone = set() if shared is None else set(shared.parameters())

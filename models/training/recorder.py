@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from .. import watch
+from ..ranks import rank
 from .options import TrainingOptions
 from .pace import Pace
 from .progress import Progress, clock
@@ -126,9 +128,12 @@ class Recorder:
             self.attempt(tracker.name, partial(call, tracker))
 
     def attempt(self, what: str, write: Callable[[], object]) -> None:
-        """Calls `write`; if it fails says so, but once for each `what`."""
+        """Calls `write` on the first rank; if it fails says so, but once for each `what`."""
+        if rank() > 0:
+            return
         try:
-            write()
+            with watch.busy():
+                write()
         except Exception as error:  # whatever it is, it is worth less than the run
             if what in self.failed:
                 return

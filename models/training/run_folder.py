@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..ranks import on_first_rank
 from .checkpoint import latest_snapshot
 
 STATS = "stats.jsonl"
@@ -50,11 +51,13 @@ def find_snapshot(resume: str, outdir: Path) -> Path:
     return path
 
 
+@on_first_rank
 def write_config(run_dir: Path, config: dict[str, Any]) -> None:
     """Writes the run's configuration as training_options.json."""
     (run_dir / OPTIONS).write_text(json.dumps(config, indent=2) + "\n")
 
 
+@on_first_rank
 def append_stats(run_dir: Path, stats: dict[str, dict[str, float]]) -> None:
     """Adds one tick, a line of JSON: {name: {"num", "mean", "std"}}."""
     with (run_dir / STATS).open("a") as file:
@@ -67,6 +70,7 @@ def read_stats(run_dir: Path) -> list[dict[str, dict[str, float]]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@on_first_rank
 def append_metrics(run_dir: Path, cur_nimg: int, values: dict[str, float]) -> None:
     """Adds one measurement, a line of JSON: {"kimg", name: value}."""
     with (run_dir / METRICS).open("a") as file:

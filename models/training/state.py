@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .distributed import check_ranks_agree, prepare_networks
 from .freeze import freeze_layers
 from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, make_capturable, portable_state, set_lr
 from .options import TrainingOptions
+from .random_states import RandomStates
 from .schedule import Stage, stage
 from .stats import Stats
 from .timing import PhaseTimer
@@ -37,6 +39,7 @@ class TrainingState:
     D_gradients: Tensor
     pl_mean: Tensor  # []
     device: torch.device
+    random: RandomStates
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
@@ -72,14 +75,19 @@ class TrainingState:
             net.grow(*grown)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain containers only; with the device's random states, so that a resumed run is the same."""
+        """Tensors and plain containers only; with the random states, so that a resumed run is the same.
+
+        Every rank must call it.
+
+        Raises:
+            RuntimeError: The ranks' networks differ.
+        """
+        check_ranks_agree(self)
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
         state |= {"G_opt": portable_state(self.G_opt), "D_opt": portable_state(self.D_opt)}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
-        state["rng_cpu"] = torch.get_rng_state()
-        state["rng_cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return state
+        return state | self.random.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, in place."""
@@ -94,9 +102,7 @@ class TrainingState:
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
         self.stats.load_state_dict(state["stats"], self.device)
-        torch.set_rng_state(state["rng_cpu"])
-        if self.device.type == "cuda" and state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"], self.device)
+        self.random.load_state_dict(state, self.cur_nimg)
 
 
 def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: torch.device) -> TrainingState:
@@ -109,7 +115,8 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         device: Where to train.
 
     Raises:
-        ValueError: The options ask for growth, and the networks cannot grow; or to freeze more layers than D has.
+        ValueError: The options ask for growth, and the networks cannot grow; or to freeze more layers than D has; or
+            the ranks cannot share the batch.
     """
     for net in (G, D):
         if options.growth is not None and not hasattr(net, "grow"):
@@ -117,6 +124,7 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         net.to(device).train()
     if options.freeze_d:
         freeze_layers(D, options.freeze_d)
+    prepare_networks(G, D, options)
     betas = (options.beta1, options.beta2)
     torch.manual_seed(options.seed)
     state = TrainingState(
@@ -129,6 +137,7 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         D_gradients=flatten_gradients(D),
         pl_mean=torch.zeros([], device=device),
         device=device,
+        random=RandomStates(options.seed, device),
     )
     state.enter(stage(options, 0), options)
     return state

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..ranks import mean_, world_size
+
 Summary = dict[str, dict[str, float]]
 
 
@@ -21,12 +23,12 @@ class Stats:
         self.values.setdefault((phase, name), []).append(value.detach().float().mean())
 
     def read(self) -> dict[tuple[str, str], list[float]]:
-        """Everything added since the last summary.
+        """Everything added since the last summary, averaged over the ranks, all of which must call it.
 
         Raises:
             FloatingPointError: A value is NaN or infinite; the message names the first phase it came from.
         """
-        read = {key: torch.stack(values).tolist() for key, values in self.values.items()}
+        read = {key: values.tolist() for key, values in self._averaged().items()}
         first_bad = {key: _first_bad(values) for key, values in read.items()}
         phase, name = min(first_bad, key=lambda key: first_bad[key], default=("", ""))
         if first_bad and first_bad[phase, name] < 1:
@@ -40,7 +42,17 @@ class Stats:
         return {name: summarise(values) for (_, name), values in read.items()}
 
     def state_dict(self) -> dict[tuple[str, str], Tensor]:
-        return {key: torch.stack(values).cpu() for key, values in self.values.items()}
+        return {key: values.cpu() for key, values in self._averaged().items()}
+
+    def _averaged(self) -> dict[tuple[str, str], Tensor]:
+        """The values under each key, each its mean over the ranks; averaging them again changes no bit."""
+        stacked = {key: torch.stack(values) for key, values in self.values.items()}
+        if world_size() == 1 or not stacked:
+            return stacked
+        means = torch.cat(list(stacked.values())).double()
+        mean_(means)
+        parts = means.float().split([len(values) for values in stacked.values()])
+        return dict(zip(stacked, parts, strict=True))
 
     def load_state_dict(self, state: dict[tuple[str, str], Tensor], device: torch.device) -> None:
         self.values = {key: list(values.to(device)) for key, values in state.items()}

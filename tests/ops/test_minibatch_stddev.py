@@ -71,11 +71,14 @@ def penalised(module, x):
 def one_rank(rank: int, folder: Path, x: torch.Tensor) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
-    part = x.chunk(2)[rank].contiguous(memory_format=torch.channels_last).requires_grad_()
-    module = MinibatchStddev(3, 2, process_group=dist.group.WORLD)
-    y = module(part)
-    (gradient,) = torch.autograd.grad(penalised(module, part), part)
-    torch.save([y.detach(), gradient], folder / f"{rank}.pt")
+    part = x[rank::2].contiguous(memory_format=torch.channels_last).requires_grad_()
+    found = []
+    for group_size in (3, 2):  # each group lies in one rank's batch, or has samples of both
+        module = MinibatchStddev(group_size, 2, process_group=dist.group.WORLD)
+        y = module(part)
+        (gradient,) = torch.autograd.grad(penalised(module, part), part)
+        found += [y.detach(), gradient]
+    torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -84,11 +87,13 @@ def test_two_ranks_give_the_result_and_the_gradients_of_the_whole_batch(tmp_path
     x = torch.randn([6, 4, 3, 2], dtype=torch.float64)
     torch.multiprocessing.spawn(one_rank, (tmp_path, x), nprocs=2)
     whole = x.clone().requires_grad_()
-    module = MinibatchStddev(3, 2)
-    expected = module(whole), *torch.autograd.grad(penalised(module, whole), whole)
+    expected = []
+    for group_size in (3, 2):
+        module = MinibatchStddev(group_size, 2)
+        expected += [module(whole), *torch.autograd.grad(penalised(module, whole), whole)]
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for value, *of_ranks in zip(expected, *parts, strict=True):
-        torch.testing.assert_close(torch.cat(of_ranks), value.detach())
+        torch.testing.assert_close(torch.stack(of_ranks, 1).flatten(0, 1), value.detach())
     assert parts[0][0].is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,15 +1,22 @@
-"""How several processes share one measurement: who reads which batch, and how their results become one."""
+"""The processes that work on one run or one measurement, its ranks: who does what, and how their results become one.
+
+Without `torch.distributed` there is one rank, number 0, and everything here does nothing.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from . import watch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -22,20 +29,23 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-@contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
-    """Joins the processes that torchrun started, if it did, and leaves them at the end; gives this one's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield device
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+def everyone() -> dist.ProcessGroup | None:
+    """The group of all ranks, for ops that take statistics across them; None where there is but one."""
+    return dist.group.WORLD if world_size() > 1 else None
+
+
+def sum_(*tensors: Tensor) -> None:
+    """Replaces each tensor, on every rank, by its sum over the ranks; the host does not wait for a GPU."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def mean_(*tensors: Tensor) -> None:
+    """Replaces each tensor, on every rank, by its mean over the ranks; the host does not wait for a GPU."""
+    if world_size() > 1:
+        sum_(*tensors)
+        torch._foreach_div_(tensors, world_size())
 
 
 def shares(num: int, batch: int) -> Iterator[tuple[int, int]]:
@@ -56,7 +66,7 @@ def gather_rows(rows: Tensor | None) -> Tensor:
     Raises:
         ValueError: No rank has rows.
     """
-    facts = _gather_objects(None if rows is None else (rows.shape, rows.dtype))
+    facts = gather_objects(None if rows is None else (rows.shape, rows.dtype))
     known = [fact for fact in facts if fact is not None]
     if not known:
         raise ValueError("evaluate: there is nothing to measure, no rank has seen an image")
@@ -74,6 +84,15 @@ def gather_rows(rows: Tensor | None) -> Tensor:
     return torch.cat([part[:n] for part, n in zip(parts, counts)]).to(rows.device)
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """The values of all ranks, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def from_first_rank(value: Any) -> Any:
     """What rank 0 has, on every rank."""
     if world_size() == 1:
@@ -83,13 +102,25 @@ def from_first_rank(value: Any) -> Any:
     return box[0]
 
 
-def _gather_objects(value: Any) -> list[Any]:
-    """The values of all ranks."""
-    if world_size() == 1:
-        return [value]
-    values = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values
+def by_first_rank(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function returns to rank 0, on every rank; the others do not call it."""
+    if rank() > 0:
+        return from_first_rank(None)
+    with watch.busy():
+        value = function(*args, **kwargs)
+    return from_first_rank(value)
+
+
+def on_first_rank(function: Callable[P, None]) -> Callable[P, None]:
+    """Decorates what writes for all: on other ranks it does nothing, and they wait for as long as it takes."""
+
+    @functools.wraps(function)
+    def on_rank_0(*args: P.args, **kwargs: P.kwargs) -> None:
+        if rank() == 0:
+            with watch.busy():
+                function(*args, **kwargs)
+
+    return on_rank_0
 
 
 class Rows:
