@@ -28,7 +28,7 @@ CONFIGURATIONS = "configurations (--cfg):\n" + "\n".join(
     f"  {family:10} {', '.join(entry.presets)}" for family, entry in FAMILIES.items()
 )
 
-
+WORDLESS = {KeyboardInterrupt: "interrupted", MemoryError: "out of memory"}
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
@@ -50,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-        print(f"gankern {args.command}: {error}", file=sys.stderr)
-        return 1
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError, KeyboardInterrupt) as error:
+        for line in (str(error) or WORDLESS.get(type(error), type(error).__name__), *getattr(error, "__notes__", [])):
+            print(f"gankern {args.command}: {line}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .training.images import ImageData
     from .training.options import TrainingOptions
+    from .training.state import TrainingState
 
 # What a resumed run must agree on with its configuration: options of the command, and attributes of the data.
 FIXED_OPTIONS = {"data": "data.source", "cfg": "preset", "cond": "data.cond", "precision": "model.precision"}
@@ -32,8 +35,8 @@ FIXED_DATA = {
     "c_dim": "model.c_dim",
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
-FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
-FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
+FIXED_TRAINING = {"batch": "batch", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
+FREE_TRAINING = {"kimg": "kimg", "snap": "snap", "batch_gpu": "batch_gpu", "keep": "keep", "on_nan": "on_nan"}
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
@@ -58,29 +61,47 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
+    add_fault_options(train)
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
 
 
+def add_fault_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what happens when something goes wrong."""
+    add = parser.add_argument_group("faults", "what a run survives, and how: docs/faults.md").add_argument
+    add("--keep", type=int, metavar="N", help="keep the newest N snapshots [all]")
+    add("--on-nan", choices=("stop", "rollback"), help="at a NaN: stop, or go back to the newest snapshot [stop]")
+    add("--deterministic", action="store_true", help="on a GPU too: the same numbers in every run; slower")
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    from .training.checkpoint import load_snapshot
-    from .training.loop import stop_on_signal, train
-    from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
-    from .training.standing import with_standing_statistics
+    from .training.loop import stop_on_signal
+
+    with stop_on_signal() as stopped:  # from here on: what arrives while all is set up stops before the first step
+        return _run(args, stopped)
+
+
+def _run(args: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+    from .training.checkpoint import load_newest
+    from .training.lock import locked
+    from .training.run_folder import clean_up, continue_run, find_snapshots, new_run_dir, write_config
     from .training.state import new_state
 
     device = device_of(args.device)
-    snapshot, saved = None, None
+    saved, damaged = None, []
     if args.resume:
-        snapshot = find_snapshot(args.resume, args.outdir)
-        saved, saved_config = load_snapshot(snapshot)
+        found = find_snapshots(args.resume, args.outdir)
+        snapshot, saved, saved_config = load_newest(found)
+        damaged = found[: found.index(snapshot)]
         config, data = _resumed_config(args, saved_config, snapshot)
     else:
         config, data = _new_config(args, device)
     if config.model.precision == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs a GPU, use bf16 or fp32 on the CPU")
+    if args.deterministic:
+        _make_deterministic()
     G, D = _seeded_networks(config)
     _describe(config, data, G, D, device)
     if args.dry_run:
@@ -88,24 +109,50 @@ def run(args: argparse.Namespace) -> int:
     _set_allocator(args.allocator, device)
     state = new_state(G, D, config.training, device)
     measure = evaluate.measuring(args, state, data)
-    if snapshot and saved:
+    if saved:
         state.load_state_dict(saved)
-        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config))
-        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg")
+        run_dir = continue_run(snapshot, state.cur_nimg, args.outdir, _description(config), damaged)
     else:
         run_dir = new_run_dir(args.outdir, _description(config))
-    write_config(run_dir, config.to_json())
-    print(f"run folder {run_dir}")
+    with locked(run_dir):
+        if saved:
+            clean_up(run_dir, state.cur_nimg, damaged)
+            print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg")
+        write_config(run_dir, config.to_json())
+        print(f"run folder {run_dir}")
+        return _train(args, state, data, config, run_dir, stopped, partial(measure, run_dir))
+
+
+def _train(
+    args: argparse.Namespace,
+    state: TrainingState,
+    data: ImageData,
+    config: Config,
+    run_dir: Path,
+    stopped: Callable[[], bool],
+    measure: Callable[[int], None],
+) -> int:
+    """Trains, and reports or says how to go on."""
+    from .training.checkpoint import latest_snapshot
+    from .training.faults import going_on
+    from .training.loop import train
+    from .training.standing import with_standing_statistics
+
+    to_continue = f"to continue: gankern train --resume {run_dir}"
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
-    with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
-        rate = train(
-            state, data, config.training, run_dir, config.to_json(), workers, stopped, partial(measure, run_dir)
-        )
-    if stopped():
-        print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
+    try:
+        with gankern.use_backend(args.backend) if args.backend else nullcontext():
+            rate = train(state, data, config.training, run_dir, config.to_json(), workers, stopped, measure)
+    except BaseException as error:
+        if latest_snapshot(run_dir):
+            error.add_note(to_continue)
+        raise
+    if stopped() and state.cur_nimg < round(config.training.kimg * 1000):
+        print(f"stopped at {state.cur_nimg / 1000:g} kimg; {to_continue}")
         return 0
-    G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
-    _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
+    with going_on():
+        G_ema = with_standing_statistics(state.G_ema, config.training.standing_batches, config.training.batch)
+        _finish(run_dir, config, data, G_ema, rate, state.cur_nimg)
     return 0
 
 
@@ -151,7 +198,10 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
             differ.append(f"  {found} of {config.data.source}: the run has {has}, got {got}")
     if differ:
         raise ValueError(f"--resume {snapshot} cannot continue with another configuration:\n" + "\n".join(differ))
-    return replace(config, training=_with_options(config.training, args, FREE_TRAINING)), data
+    training = _with_options(config.training, args, FREE_TRAINING)
+    if (training.batch_gpu, training.growth) != (config.training.batch_gpu, config.training.growth):
+        print("--batch-gpu is not the run's: from here on its losses are not those of the run in one piece")
+    return replace(config, training=training), data
 
 
 def _with_options(training: TrainingOptions, args: argparse.Namespace, names: dict[str, str]) -> TrainingOptions:
@@ -252,6 +302,16 @@ def _description(config: Config) -> str:
     if config.preset != config.data.name:
         parts.append(config.preset)
     return "-".join(part for part in parts if part)
+
+
+def _make_deterministic() -> None:
+    """Lets PyTorch use only routines whose results repeat bit for bit; an operation without one is an error."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # which finds errors, and takes time
+    torch.backends.cudnn.benchmark = False
 
 
 def _set_allocator(allocator: str, device: torch.device) -> None:

@@ -1,7 +1,9 @@
 """The training loop: steps, and what happens at the end of each tick and snapshot."""
 
 import contextlib
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,10 @@ from torch import Tensor
 
 import gankern
 
-from .checkpoint import save_snapshot, snapshot_path
+from .checkpoint import remove_old, save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
+from .faults import going_on, last_line, naming_what_needs_memory, roll_back, warn_of_gradients
 from .growing import shrink
 from .images import ImageData, to_float
 from .objectives import Batch
@@ -22,12 +25,14 @@ from .options import TrainingOptions
 from .phases import Phase, make_phases, run_phase
 from .pictures import grid_columns, grid_inputs, write_reals, write_samples, write_timeline
 from .progress import Progress
-from .run_folder import append_stats
+from .run_folder import append_stats, restore
 from .schedule import Stage, lod, stage
 from .standing import with_standing_statistics
 from .state import TrainingState
 
 SHOWN = {"G": "Loss/G/loss", "D": "Loss/D/loss", "R1": "Loss/r1_penalty", "GP": "Loss/gp_penalty"}  # while training
+STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # Windows lacks the last two
+SIGHUP = getattr(signal, "SIGHUP", None)
 
 
 def train(
@@ -43,7 +48,7 @@ def train(
     """Trains from `state` to the end of the run, or until `stop`.
 
     Leaves in the run folder a line of stats.jsonl per tick, and sample grids and snapshots at their intervals and at
-    the end.
+    the end. What cannot be written is a warning and is tried again at the next tick, but for the last snapshot.
 
     Args:
         state: Networks, optimisers and position; changed in place.
@@ -59,37 +64,91 @@ def train(
         Real images per second of wall time, pictures and snapshots included.
 
     Raises:
-        FloatingPointError: A loss became NaN or infinite; nothing is written after it.
+        FloatingPointError: A loss became NaN or infinite, and `on_nan` does not help; nothing is written after it.
+        ValueError: The data cannot be read any more; there is a snapshot of all that was learnt from it.
+        MemoryError: A step needs more memory than there is; the message says what to change.
+        OSError: The last snapshot cannot be written.
     """
+    while True:
+        try:
+            return _train(state, data, options, run_dir, config, workers, stop, after_tick)
+        except FloatingPointError as error:
+            roll_back(state, options, run_dir, error)
+
+
+def _train(
+    state: TrainingState,
+    data: ImageData,
+    options: TrainingOptions,
+    run_dir: Path,
+    config: dict[str, Any],
+    workers: int,
+    stop: Callable[[], bool],
+    after_tick: Callable[[int], None],
+) -> float:
     phases = make_phases(state, options)
     total_nimg, tick_nimg = round(options.kimg * 1000), max(round(options.tick_kimg * 1000), 1)
-    reals = batches(data, images_of(options), options.seed, state.cur_nimg, options.mirror, workers)
+    seed = options.seed + state.rollbacks
+    reals = batches(data, images_of(options), seed, state.cur_nimg, options.mirror, workers)
+    unreadable: Exception | None = None
+    snapshot_due = False
     if state.cur_nimg == 0:
-        write_reals(run_dir / "reals.png", data)
-        write_fakes(run_dir, state, data, options)
+        with going_on():
+            write_reals(run_dir / "reals.png", data)
+            write_fakes(run_dir, state, data, options)
     progress = Progress(state.cur_nimg, total_nimg)
     tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
     while state.cur_nimg < total_nimg and not stop():
         before, now = state.cur_nimg, stage(options, state.cur_nimg)
-        train_step(state, phases, options, data, *next(reals))
-        progress.step(state.cur_nimg)
-        if now.resolution != stage(options, state.cur_nimg).resolution:
-            write_fakes(run_dir, state, data, options)  # what this resolution has come to
+        try:
+            images, labels = next(reals)
+        except Exception as error:  # a data set may raise anything
+            unreadable = error
+            break
+        train_step(state, phases, options, data, images, labels)
+        with going_on():
+            progress.step(state.cur_nimg)
+            if now.resolution != stage(options, state.cur_nimg).resolution:
+                write_fakes(run_dir, state, data, options)  # what this resolution has come to
         tick = state.cur_nimg // tick_nimg
         if tick > before // tick_nimg:
-            rate = (state.cur_nimg - tick_start_nimg) / (time.perf_counter() - tick_start)
-            end_tick(state, options, now, run_dir, progress, rate)
-            if tick % options.image_snap == 0:
-                write_fakes(run_dir, state, data, options)
-            if tick % options.snap == 0 and state.cur_nimg < total_nimg:
-                save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
-            after_tick(tick)
+            rate = (state.cur_nimg - tick_start_nimg) / max(time.perf_counter() - tick_start, 1e-9)
+            warn_of_gradients(state.stats)
+            with going_on():
+                end_tick(state, options, now, run_dir, progress, rate)
+            with going_on():
+                if tick % options.image_snap == 0:
+                    write_fakes(run_dir, state, data, options)
+            snapshot_due |= tick % options.snap == 0
+            if snapshot_due and state.cur_nimg < total_nimg:
+                with going_on():
+                    write_snapshot(run_dir, state, options, config)
+                    snapshot_due = False
+            with going_on():
+                after_tick(tick)
             tick_start, tick_start_nimg = time.perf_counter(), state.cur_nimg
     state.stats.read()  # a loss that is not finite must not reach a snapshot
-    save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
-    write_fakes(run_dir, state, data, options)
-    progress.close(state.cur_nimg)
+    write_snapshot(run_dir, state, options, config)
+    with going_on():
+        write_fakes(run_dir, state, data, options)
+        progress.close(state.cur_nimg)
+    if unreadable is not None:
+        raise ValueError(f"training: the data cannot be read ({last_line(unreadable)})") from unreadable
     return progress.images_per_second(state.cur_nimg)
+
+
+def write_snapshot(run_dir: Path, state: TrainingState, options: TrainingOptions, config: dict[str, Any]) -> None:
+    """Writes the snapshot of this moment, and deletes those that the options do not want to keep any more.
+
+    Raises:
+        FloatingPointError: The state holds a NaN or an infinity.
+        OSError: It cannot be written.
+    """
+    restore(run_dir, config)
+    save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
+    if options.keep is not None:
+        with going_on():
+            remove_old(run_dir, options.keep)
 
 
 def train_step(
@@ -117,7 +176,8 @@ def train_step(
             z = torch.randn(now.batch, state.G.z_dim, device=state.device)
             c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
             batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
-            run_phase(phase, state, options, batch, now.batch_gpu)
+            with naming_what_needs_memory(phase.name, real_img[step].shape[-1], now.batch, now.batch_gpu):
+                run_phase(phase, state, options, batch, now.batch_gpu)
     state.cur_nimg += len(images)
 
 
@@ -177,14 +237,23 @@ def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: T
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM came; a second SIGINT interrupts at once."""
+    """Gives a function that says whether the run was asked to stop; a second SIGINT interrupts at once.
+
+    SIGINT is Ctrl-C, SIGTERM and SIGUSR1 are what schedulers send before they take a machine back, SIGHUP is a terminal
+    that goes away, unless nohup has it ignored.
+    """
     received: list[int] = []
 
     def handler(number: int, frame: object) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\nstopping after this step; Ctrl-C again interrupts at once\n")
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    asked = [number for number in asked if number != SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in asked}
     try:
         yield lambda: bool(received)
     finally:

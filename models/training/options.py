@@ -93,13 +93,15 @@ class TrainingOptions:
     ortho_strength: float = 0.0  # weight of orthogonal regularisation, in every step
     sn_once: bool = False  # whether weights are spectrally normalised once per step, not at each forward pass
     standing_batches: int = 0  # over which batch statistics are averaged anew for samples; 0: the running ones
+    keep: int | None = None  # newest snapshots that are kept; None: all
+    on_nan: str = "stop"  # or "rollback": back to the newest snapshot, and on with other random numbers
 
     def __post_init__(self) -> None:
         positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
         for name in (
             *positive,
             "adam_eps",
-            *(n for n in ("ema_kimg", "d_lr", "batch_gpu") if getattr(self, n) is not None),
+            *(n for n in ("ema_kimg", "d_lr", "batch_gpu", "keep") if getattr(self, n) is not None),
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
@@ -115,6 +117,8 @@ class TrainingOptions:
             raise ValueError(f"training options: ema_beta must be in [0, 1), got {self.ema_beta}")
         if self.ema_buffers not in ("copy", "lerp"):
             raise ValueError(f"training options: ema_buffers must be copy or lerp, got {self.ema_buffers}")
+        if self.on_nan not in ("stop", "rollback"):
+            raise ValueError(f"training options: on_nan must be stop or rollback, got {self.on_nan}")
         if sorted(self.order) != sorted(PARTS):
             raise ValueError(f"training options: order must hold each of {', '.join(PARTS)} once, got {self.order}")
 

@@ -12,6 +12,7 @@ from .objectives import Batch, Losses, d_joint, d_main, d_r1, g_main, g_path_len
 from .options import TrainingOptions
 from .regularisers import add_orthogonal_gradients
 from .state import TrainingState
+from .stats import FINITE
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def run_phase(
         left_alone = set() if shared is None else set(shared.parameters())
         weights = (p for p in phase.net.parameters() if p not in left_alone)
         add_orthogonal_gradients(weights, options.ortho_strength)
+    state.stats.add(phase.name, f"{FINITE}{phase.name}", phase.gradients.sum().isfinite())  # a share of the steps
     sanitize_gradients(phase.gradients)
     phase.opt.step()
 

@@ -37,6 +37,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    rollbacks: int = 0  # how often the run went back to a snapshot because of a NaN; changes the order of the data
 
     def enter(self, now: Stage, options: TrainingOptions) -> None:
         """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.
@@ -68,6 +69,7 @@ class TrainingState:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
+        state["rollbacks"] = self.rollbacks
         state["rng_cpu"] = torch.get_rng_state()
         state["rng_cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return state
@@ -81,6 +83,7 @@ class TrainingState:
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
         self.stats.load_state_dict(state["stats"], self.device)
+        self.rollbacks = state.get("rollbacks", 0)
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
             torch.cuda.set_rng_state(state["rng_cuda"], self.device)

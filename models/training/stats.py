@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 Summary = dict[str, dict[str, float]]
+FINITE = "Gradients/finite/"  # and a phase: in which share of its steps all gradients were finite
 
 
 class Stats:
