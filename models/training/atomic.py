@@ -21,6 +21,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     _sync_directory(path.parent)
 
 
+def write_text_atomically(path: Path, text: str) -> None:
+    """The same for a text, in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def _sync_directory(path: Path) -> None:
     if os.name != "posix":  # only POSIX lets a directory be opened, and needs it for the rename to last
         return

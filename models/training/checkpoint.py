@@ -153,9 +153,8 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 def _check_finite(state: dict[str, Any]) -> None:
     for name, tensor in _tensors(state, "state"):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise FloatingPointError(
-                f"snapshot: {name.removeprefix('state.')} holds NaN or infinity; nothing is written"
-            )
+            where = name.removeprefix("state.")
+            raise FloatingPointError(f"snapshot: {where} holds a NaN or an infinity; nothing is written")
 
 
 def checksum(value: Any) -> str:

@@ -44,9 +44,7 @@ def naming_what_needs_memory(phase: str, resolution: int, batch: int, batch_gpu:
         if not is_out_of_memory(error):
             raise
         at_once = min(batch_gpu, batch)
-        smaller = (
-            f"--batch-gpu {at_once // 2}" if at_once > 1 else "--precision bf16, a smaller --cfg or smaller images"
-        )
+        smaller = f"--batch-gpu {at_once // 2}" if at_once > 1 else "--precision bf16 or a smaller --cfg"
         raise MemoryError(
             f"training: out of memory in phase {phase}, with {at_once} of {batch} images at once at"
             f" {resolution}x{resolution} pixels ({last_line(error)}); try {smaller}"
@@ -63,7 +61,8 @@ def roll_back(state: TrainingState, options: TrainingOptions, run_dir: Path, err
     """Brings a run with a NaN or an infinity back to its newest whole snapshot, and on another way from there.
 
     Args:
-        state: Becomes that of the snapshot; only its random numbers and, with `rollbacks`, the order of the data differ.
+        state: Becomes that of the snapshot; but random numbers, and the order of the data after
+            `rollbacks`, differ.
         options: The run's options.
         run_dir: The run's folder.
         error: What was found.

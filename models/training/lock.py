@@ -49,10 +49,8 @@ def _lock(path: Path, file: IO[str]) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in TAKEN:
-            print(
-                f"warning: {path.parent} cannot be locked ({error.strerror}); let one run at a time use it",
-                file=sys.stderr,
-            )
+            only = f"let one run at a time use {path.parent}"
+            print(f"warning: {path} cannot be locked ({error.strerror}); {only}", file=sys.stderr)
             return
         file.seek(0)
         holder = json.loads(file.read() or "{}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .atomic import write_atomically
+from .atomic import write_text_atomically
 from .checkpoint import remove_litter, set_aside, snapshots
 
 STATS = "stats.jsonl"
@@ -55,8 +55,7 @@ def find_snapshots(resume: str, outdir: Path) -> list[Path]:
 
 def write_config(run_dir: Path, config: dict[str, Any]) -> None:
     """Writes the run's configuration as training_options.json."""
-    text = json.dumps(config, indent=2) + "\n"
-    write_atomically(run_dir / OPTIONS, lambda file: file.write(text.encode()))
+    write_text_atomically(run_dir / OPTIONS, json.dumps(config, indent=2) + "\n")
 
 
 def append_stats(run_dir: Path, stats: dict[str, dict[str, float]]) -> None:
@@ -125,8 +124,7 @@ def forget_after(run_dir: Path, cur_nimg: int) -> None:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         lines += unwritten.pop(path, "").splitlines(keepends=True)
         if lines:
-            kept = "".join(line for line in lines if _kimg(line) * 1000 <= cur_nimg)
-            write_atomically(path, lambda file, kept=kept: file.write(kept.encode()))
+            write_text_atomically(path, "".join(line for line in lines if _kimg(line) * 1000 <= cur_nimg))
 
 
 def _append(path: Path, values: dict[str, Any]) -> None:
