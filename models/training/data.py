@@ -93,7 +93,18 @@ def _read(data: ImageData, items: int, batch: BatchSize, seed: int, start: int, 
     order = (indices % len(data) for indices in batch_indices(items, batch, seed, start))
     if not workers:
         return (data.read(indices) for indices in order)
-    return iter(DataLoader(data, batch_sampler=order, num_workers=workers, worker_init_fn=_ignore_signals))  # type: ignore[arg-type]
+    own = torch.Generator()  # a loader draws a seed for its workers: not from the run's random numbers
+    loader = DataLoader(
+        data,
+        batch_sampler=order,  # type: ignore[arg-type]
+        num_workers=workers,
+        worker_init_fn=_ignore_signals,
+        generator=own,
+    )
+    before = signal.getsignal(signal.SIGCHLD)
+    images = iter(loader)
+    signal.signal(signal.SIGCHLD, before)  # torch's would raise in the middle of a step; the loader looks itself, too
+    return images
 
 
 def _ignore_signals(worker: int) -> None:

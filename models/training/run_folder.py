@@ -112,8 +112,8 @@ def clean_up(run_dir: Path, cur_nimg: int, damaged: Sequence[Path] = ()) -> None
 
 def restore(run_dir: Path, config: dict[str, Any]) -> None:
     """Makes the folder of a run that goes on again, where somebody has deleted it."""
-    if not (run_dir / OPTIONS).exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
+    if not run_dir.is_dir():
+        run_dir.mkdir(parents=True)
         write_config(run_dir, config)
         print(f"warning: {run_dir} was gone; made again, without what it held", file=sys.stderr)
 

@@ -132,7 +132,9 @@ def _is_writing(outdir: Path) -> bool:
 
 
 def _newest(outdir: Path) -> Path | None:
-    return next((found for folder in sorted(outdir.iterdir(), reverse=True) if (found := latest_snapshot(folder))), None)
+    return next(
+        (found for folder in sorted(outdir.iterdir(), reverse=True) if (found := latest_snapshot(folder))), None
+    )
 
 
 def _look(ended: Ended, number: int, outdir: Path, tally: Tally) -> None:
@@ -146,7 +148,11 @@ def _look(ended: Ended, number: int, outdir: Path, tally: Tally) -> None:
             tally.unreadable += 1
     if number == signal.SIGKILL:
         newest = max(outdir.iterdir(), default=None)
-        ticks = (newest / "stats.jsonl").read_text().split("\n")[:-1] if newest and (newest / "stats.jsonl").exists() else []
+        ticks = (
+            (newest / "stats.jsonl").read_text().split("\n")[:-1]
+            if newest and (newest / "stats.jsonl").exists()
+            else []
+        )
         trained = round(json.loads(ticks[-1])["Progress/kimg"]["mean"] * 1000) if ticks else 0
         tally.most_images_lost = max(tally.most_images_lost, trained - nimg)
         return

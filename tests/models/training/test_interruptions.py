@@ -1,13 +1,19 @@
 """Runs of the real command that are killed and stopped at random moments lose nothing."""
 
+import json
+import os
 import random
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from interruptions import INTERVAL, POLITE, interrupt, run_whole
-from zygote import Zygote
+from zygote import COMMON, RUNS, Zygote
+
+from gankern.models.training.lock import LOCK, locked
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals and fork")
 
@@ -38,16 +44,19 @@ def test_signals_that_ask_to_stop_lose_no_step(tmp_path: Path, zygote: Zygote) -
     assert (tally.wrong_ends, tally.most_images_lost, tally.different_curves, tally.different_snapshots) == (0, 0, 0, 0)
 
 
-def test_a_run_folder_is_used_by_one_process_at_a_time_and_free_once_that_is_dead(
+def test_a_run_folder_is_used_by_one_process_at_a_time_and_is_free_once_that_is_killed(
     tmp_path: Path, zygote: Zygote
 ) -> None:
     outdir = tmp_path / "runs"
-    start = ["train", *RUNS["progan"], *COMMON, "--outdir", str(outdir)]
-    resume = ["--resume", "latest", "--outdir", str(outdir), "--device", "cpu"]
-    first = zygote.start(start, tmp_path / "first.log")
-    while first.running() and not list(outdir.glob("*/network-snapshot-*.pt")):
+    child = zygote.start(["train", *RUNS["progan"], *COMMON, "--outdir", str(outdir)], tmp_path / "child.log")
+    while child.running() and "run folder" not in child.text():
         time.sleep(0.001)
-    done = subprocess.run([sys.executable, "-m", "gankern.models.cli", "train", *resume], capture_output=True, text=True)
-    assert done.returncode == 1
-    if first.running():
-        assert f"is in use by process {first.pid} on {socket.gethostname()}" in done.stderr
+    child.signal(signal.SIGSTOP)  # it must not end meanwhile
+    (run_dir,) = outdir.iterdir()
+    holder = f"is in use by process {child.pid} on {socket.gethostname()}"
+    with pytest.raises(OSError, match=holder), locked(run_dir):
+        pass
+    child.signal(signal.SIGKILL)
+    assert child.wait().status == -signal.SIGKILL
+    with locked(run_dir):
+        assert json.loads((run_dir / LOCK).read_text())["pid"] == os.getpid()
