@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError, KeyboardInterrupt) as error:
-        for line in (str(error) or WORDLESS.get(type(error), type(error).__name__), *getattr(error, "__notes__", [])):
+        for line in (_sentence(error), *getattr(error, "__notes__", [])):
             print(f"gankern {args.command}: {line}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
 
@@ -66,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
         add_options(commands.add_parser(name, help=about, epilog=epilog, formatter_class=formatter))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
+
+
+def _sentence(error: BaseException) -> str:
+    """What an exception says; of one that the system raised, the file and the reason."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or WORDLESS.get(type(error), type(error).__name__)
 
 
 def _let_threads_sleep() -> None:

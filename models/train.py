@@ -100,6 +100,8 @@ def _run(args: argparse.Namespace, stopped: Callable[[], bool]) -> int:
         config, data = _new_config(args, device)
     if config.model.precision == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs a GPU, use bf16 or fp32 on the CPU")
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers must not be negative, got {args.workers}")
     if args.deterministic:
         _make_deterministic()
     G, D = _seeded_networks(config)

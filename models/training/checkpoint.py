@@ -78,7 +78,7 @@ def load_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (FileNotFoundError, PermissionError, MemoryError):  # these say nothing about what is in the file
         raise
     except Exception as error:  # torch raises many types for a damaged file
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # the rest is about torch
         raise ValueError(f"snapshot: {path} is truncated or not a snapshot ({reason})") from error
     if not isinstance(content, dict) or not {"format", "config", "state", "sha256"} <= content.keys():
         raise ValueError(f"snapshot: {path} is not a snapshot of gankern train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +110,11 @@ class TrainingOptions:
         for name in (*weights, "r1_interval", "pl_interval", "ema_start", "seed", "ortho_strength", "standing_batches"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if value == math.inf:
+                raise ValueError(f"training options: {name} must be finite, got {value}")
+        if self.seed >= 1 << 31:
+            raise ValueError(f"training options: seed must be less than 2^31, got {self.seed}")
         if self.loss not in LOSSES:
             raise ValueError(f"training options: loss must be one of {', '.join(LOSSES)}, got {self.loss}")
         if (self.ema_kimg is None) == (self.ema_beta is None):

@@ -21,6 +21,8 @@ unwritten: dict[Path, str] = {}  # lines that the disk did not take, by file; th
 
 def new_run_dir(outdir: Path, description: str) -> Path:
     """Makes `outdir/NNNNN-description`, one number above the highest there is."""
+    if outdir.exists() and not outdir.is_dir():
+        raise NotADirectoryError(f"outdir: expected a folder for the runs, got the file {outdir}")
     outdir.mkdir(parents=True, exist_ok=True)
     numbers = [int(m[1]) for p in outdir.iterdir() if (m := re.match(r"(\d+)-", p.name))]
     run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{description}"
