@@ -52,11 +52,14 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return disk
 
 
-SITES = ["reals.png", "fakes", "timeline.png", "stats.jsonl", "network-snapshot", ""]
+SITES = ("reals.png", "fakes", "timeline.png", "stats.jsonl", "network-snapshot")
+REASONS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE)
+REFUSED = [(site, errno.ENOSPC) for site in SITES] + [("", number) for number in REASONS]
 
 
-@pytest.mark.parametrize("site", SITES, ids=[site or "everything" for site in SITES])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE], ids=os.strerror)
+@pytest.mark.parametrize(
+    ("site", "number"), REFUSED, ids=[f"{site or 'everything'}-{os.strerror(number)}" for site, number in REFUSED]
+)
 def test_a_run_outlives_a_time_in_which_it_cannot_write_and_nothing_is_missing_after_it(
     tmp_path: Path, digits8: ImageData, whole: Path, disk: Disk, site: str, number: int, capsys: Capture
 ) -> None:
