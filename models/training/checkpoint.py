@@ -48,12 +48,12 @@ def save_snapshot(path: Path, state: dict[str, Any], config: dict[str, Any]) -> 
         OSError: It cannot be written; the message says what it needs and what the disk has.
     """
     _check_finite(state)
-    content = {"format": FORMAT, "config": json.dumps(config), "state": state}
-    content["sha256"] = checksum([content["format"], content["config"], content["state"]])
     need = sum(tensor.nbytes for _, tensor in _tensors(state, "state")) + SLACK
     try:
         if need > shutil.disk_usage(path.parent).free:
             raise OSError("the disk is full")  # before anything is written: others need what is left
+        content = {"format": FORMAT, "config": json.dumps(config), "state": state}
+        content["sha256"] = checksum([content["format"], content["config"], content["state"]])
         write_atomically(path, lambda file: torch.save(content, file))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]

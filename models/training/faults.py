@@ -25,7 +25,7 @@ def going_on() -> Iterator[None]:
     except (OSError, MemoryError, RuntimeError) as error:
         if not isinstance(error, OSError) and not is_out_of_memory(error):
             raise
-        warn(f"{last_line(error)}; the run goes on")
+        warn(f"{last_line(error)}; going on")
 
 
 @contextlib.contextmanager
@@ -61,8 +61,7 @@ def roll_back(state: TrainingState, options: TrainingOptions, run_dir: Path, err
     """Brings a run with a NaN or an infinity back to its newest whole snapshot, and on another way from there.
 
     Args:
-        state: Becomes that of the snapshot; but random numbers, and the order of the data after
-            `rollbacks`, differ.
+        state: Becomes that of the snapshot, but for its random numbers and `rollbacks`, which changes the data's order.
         options: The run's options.
         run_dir: The run's folder.
         error: What was found.

@@ -53,6 +53,12 @@ def _lock(path: Path, file: IO[str]) -> None:
             print(f"warning: {path} cannot be locked ({error.strerror}); {only}", file=sys.stderr)
             return
         file.seek(0)
-        holder = json.loads(file.read() or "{}")
-        who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-        raise OSError(f"{path.parent} is in use by {who}; wait for it, or stop it") from error
+        raise OSError(f"{path.parent} is in use by {_holder(file.read())}; wait for it, or stop it") from error
+
+
+def _holder(text: str) -> str:
+    try:
+        found = json.loads(text)
+        return f"process {found['pid']} on {found['host']}"
+    except ValueError:  # it is just being written
+        return "another process"

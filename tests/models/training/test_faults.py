@@ -320,5 +320,5 @@ def test_the_newest_snapshots_are_kept_once_the_last_one_is_whole(
 
     monkeypatch.setattr(loop, "save_snapshot", truncated)
     loop.write_snapshot(tmp_path, tiny_state(), options, {})
-    assert "no older snapshot is deleted; the run goes on" in capsys.readouterr().err
+    assert "no older snapshot is deleted; going on" in capsys.readouterr().err
     assert len(snapshots(tmp_path)) == 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from interruptions import INTERVAL, POLITE, interrupt, run_whole
+from interruptions import INTERVAL, POLITE, curve, interrupt, run_whole
 from zygote import COMMON, RUNS, Zygote
 
 from gankern.models.training.lock import LOCK, locked
@@ -42,6 +42,15 @@ def test_signals_that_ask_to_stop_lose_no_step(tmp_path: Path, zygote: Zygote) -
     tally = interrupt(zygote, "progan", tmp_path / "parts", whole, POLITE, random.Random(0))
     assert tally.interruptions == len(POLITE)
     assert (tally.wrong_ends, tally.most_images_lost, tally.different_curves, tally.different_snapshots) == (0, 0, 0, 0)
+
+
+def test_a_run_that_is_deterministic_is_the_same_again(tmp_path: Path, zygote: Zygote) -> None:
+    curves = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        argv = ["train", *RUNS["stylegan2"], *COMMON, "--deterministic", "--outdir", str(folder)]
+        assert zygote.start(argv, folder.with_suffix(".log")).wait().status == 0
+        curves.append(curve(next(folder.iterdir())))
+    assert curves[0] == curves[1]
 
 
 def test_a_run_folder_is_used_by_one_process_at_a_time_and_is_free_once_that_is_killed(
