@@ -6,7 +6,10 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import platform
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +39,9 @@ from gankern.ops.winograd import winograd
 from gankern.ops.winograd_strided import winograd_strided
 
 SHAPE = (2, 8, 9, 7)
+FOLDER = Path(__file__).parent
+OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
+BUILD = "build it anew with `pip install --no-build-isolation -e .`"
 
 
 def _run_attention(x: torch.Tensor, backend: str) -> torch.Tensor:
@@ -157,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.tune:
         return _tune()
-    report: dict[str, Any] = {"versions": versions(), "backends": backends()}
+    report: dict[str, Any] = {"versions": versions(), "problems": problems(), "backends": backends()}
     if options.json:
         print(json.dumps(report, indent=2))
     else:
@@ -196,6 +202,66 @@ def versions() -> dict[str, Any]:
     return found
 
 
+def problems() -> list[str]:
+    """What is wrong with the set-up, one sentence each with what to do; nothing of it need stop anything."""
+    found = [
+        _too_old("Python", platform.python_version(), OLDEST_PYTHON),
+        _too_old("PyTorch", str(torch.__version__), OLDEST_TORCH),
+        _host_does_not_load(),
+        _stale_library(),
+        _cache_is_not_writable(),
+    ]
+    if not _libraries("_C"):
+        found += [f"to build the kernels: {reason}" for reason in missing_to_build()]
+    return [problem for problem in found if problem is not None]
+
+
+def missing_to_build() -> list[str]:
+    """What building the native library needs and this machine lacks."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
+    missing = [] if shutil.which(compiler) else [f"there is no C++ compiler `{compiler}`; install g++ or set CXX"]
+    for name in ("ninja", "pybind11", "setuptools"):
+        if importlib.util.find_spec(name) is None:
+            missing.append(f"the package {name} is missing; pip install {name}")
+    return missing
+
+
+def _too_old(name: str, version: str, oldest: tuple[int, int]) -> str | None:
+    major, minor = (int(number) for number in version.split(".")[:2])
+    return None if (major, minor) >= oldest else f"{name} must be {oldest[0]}.{oldest[1]} or later, it is {version}"
+
+
+def _host_does_not_load() -> str | None:
+    build = _build_info()
+    return (
+        None if build is None or "broken" not in build else f"gankern._host does not load ({build['broken']}); {BUILD}"
+    )
+
+
+def _stale_library() -> str | None:
+    """Whether a source is newer than the library that was built from it, where there are sources."""
+    sources = list((FOLDER.parent / "csrc").glob("*/*"))
+    built = _libraries("_C")
+    if not built or not sources:
+        return None
+    newest = max(sources, key=lambda path: path.stat().st_mtime)
+    if newest.stat().st_mtime <= built[0].stat().st_mtime:
+        return None
+    return f"{built[0].name} is older than {newest.relative_to(FOLDER.parent)}; {BUILD}"
+
+
+def _cache_is_not_writable() -> str | None:
+    folder = convolution_table.OWN.parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return None
+    return f"the cache folder {folder} cannot be written; set XDG_CACHE_HOME to one that can"
+
+
+def _libraries(stem: str) -> list[Path]:
+    return sorted(FOLDER.glob(f"{stem}.*so"))
+
+
 def backends() -> list[dict[str, str]]:
     """One row per op, backend and device; status is 'ok', 'missing' or 'broken', with the reason of the last two."""
     rows = []
@@ -225,8 +291,7 @@ def _examine(op: str, backend: str, device: str) -> tuple[str, str]:
 def _is_present(backend: str, device: str) -> bool:
     """Whether the native library is there: then a reason against it is a fault."""
     stem = "_C" if device == "cpu" else "_C_cuda"
-    is_built = any(Path(__file__).parent.glob(f"{stem}.*so"))
-    return backend == "native" and is_built and (device == "cpu" or torch.version.cuda is not None)
+    return backend == "native" and bool(_libraries(stem)) and (device == "cpu" or torch.version.cuda is not None)
 
 
 def _difference(run: Callable[[torch.Tensor, str], torch.Tensor], backend: str, device: str) -> float:
@@ -257,7 +322,10 @@ def _triton_version() -> str | None:
 def _build_info() -> dict[str, str] | None:
     if importlib.util.find_spec("gankern._host") is None:
         return None
-    return importlib.import_module("gankern._host").build_info()
+    try:
+        return importlib.import_module("gankern._host").build_info()
+    except ImportError as error:
+        return {"broken": str(error)}
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -266,6 +334,7 @@ def _table(report: dict[str, Any]) -> str:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {text}" for key, text in value.items() if text)
         lines.append(f"{name:9s} {value or 'none'}")
+    lines += [f"{'problem':9s} {problem}" for problem in report["problems"]]
     wide = max(len(row["op"]) for row in report["backends"])
     lines += ["", f"{'op':{wide}s} {'backend':8s} {'device':7s} status"]
     for row in report["backends"]:

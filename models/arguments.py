@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,12 +11,21 @@ if TYPE_CHECKING:
 
 
 def device_of(name: str | None) -> torch.device:
-    """The device of --device; without it the GPU, if there is one."""
+    """The device of --device; without it the GPU, if there is one.
+
+    Raises:
+        ValueError: It is none of cpu, cuda, cuda:0, ..., or this machine has none.
+    """
     import torch
 
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: this PyTorch sees no CUDA device")
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {name}")
+    device = torch.device(name)
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ValueError(f"--device {name}: this PyTorch sees {found or 'no'} CUDA device{'s' if found > 1 else ''}")
     return device
 
 
@@ -34,6 +44,6 @@ def seed_list(text: str) -> list[int]:
         seeds = [seed for first, *last in ranges for seed in range(first, (last or [first])[0] + 1)]
     except ValueError:
         seeds = []
-    if not seeds:
+    if not seeds or max(seeds) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"expected numbers and ranges such as 0,1,4-7, got {text}")
     return seeds

@@ -30,7 +30,7 @@ CONFIGURATIONS = "configurations (--cfg):\n" + "\n".join(
     f"  {family:10} {', '.join(entry.presets)}" for family, entry in FAMILIES.items()
 )
 
-
+WORDLESS = {KeyboardInterrupt: "interrupted", MemoryError: "out of memory"}
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
@@ -54,9 +54,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-        print(f"gankern {args.command}: {error}", file=sys.stderr)
-        return 1
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError, KeyboardInterrupt) as error:
+        for line in (_sentence(error), *getattr(error, "__notes__", [])):
+            print(f"gankern {args.command}: {line}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +70,13 @@ def parser() -> argparse.ArgumentParser:
         add_options(commands.add_parser(name, help=about, epilog=epilog, formatter_class=formatter))
     commands.add_parser("doctor", help="show versions, backends and self-tests", add_help=False)
     return top
+
+
+def _sentence(error: BaseException) -> str:
+    """What an exception says; of one that the system raised, the file and the reason."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or WORDLESS.get(type(error), type(error).__name__)
 
 
 def _let_threads_sleep() -> None:

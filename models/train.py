@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -17,7 +19,7 @@ from . import evaluate, launch, overrides, speed_options
 from . import transfer as transfers
 from .arguments import boolean, device_of
 from .training.run_log import RunLog
-from .training.trackers import add_tracker_options, open_trackers
+from .training.trackers import Tracker, add_tracker_options, open_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .training.images import ImageData
     from .training.options import TrainingOptions
+    from .training.state import TrainingState
 
 # What a resumed run must agree on with its configuration: options of the command, and attributes of the data.
 FIXED_OPTIONS = {"data": "data.source", "cfg": "preset", "cond": "data.cond", "precision": "model.precision"}
@@ -37,9 +40,10 @@ FIXED_DATA = {
     "c_dim": "model.c_dim",
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
-FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
+FIXED_TRAINING = {"batch": "batch", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
 FIXED_TRAINING |= {name: name for name in ("sync_bn", "mbstd_global")}
 FREE_TRAINING = {"kimg": "kimg", "snap": "snap", "tick": "tick_kimg"}
+FREE_TRAINING |= {name: name for name in ("batch_gpu", "keep", "on_nan")}
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
@@ -67,6 +71,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
+    add_fault_options(train)
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
     overrides.add_override_options(train)
     speed_options.add_speed_options(train)
@@ -74,6 +79,14 @@ def add_options(train: argparse.ArgumentParser) -> None:
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
     add_tracker_options(train)
+
+
+def add_fault_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what happens when something goes wrong."""
+    add = parser.add_argument_group("faults", "what a run survives, and how: docs/faults.md").add_argument
+    add("--keep", type=int, metavar="N", help="keep the newest N snapshots [all]")
+    add("--on-nan", choices=("stop", "rollback"), help="at a NaN: stop, or go back to the newest snapshot [stop]")
+    add("--deterministic", action="store_true", help="on a GPU too: the same numbers in every run; slower")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,31 +99,37 @@ def run(args: argparse.Namespace) -> int:
     if num and not args.dry_run:
         return launch.launch(num, [sys.executable, *sys.orig_argv[1:]])
     from .join import joined
+    from .training.loop import stop_on_signal
 
-    with joined(device, "train", args.dist_timeout) as device, RunLog().copying() as log:
-        return _run(args, device, log)
+    # What arrives while all is set up stops the run before its first step.
+    with joined(device, "train", args.dist_timeout) as device, RunLog().copying() as log, stop_on_signal() as stopped:
+        return _run(args, device, log, stopped)
 
 
-def _run(args: argparse.Namespace, device: torch.device, log: RunLog) -> int:
+def _run(args: argparse.Namespace, device: torch.device, log: RunLog, stopped: Callable[[], bool]) -> int:
     from . import watch
     from .ranks import by_first_rank, rank
-    from .training.checkpoint import load_snapshot
-    from .training.distributed import together
-    from .training.loop import stop_on_signal, train
+    from .training.checkpoint import load_newest
+    from .training.lock import locked
     from .training.phases import check_networks
-    from .training.run_folder import continue_run, find_snapshot, new_run_dir, write_config
+    from .training.run_folder import clean_up, continue_run, find_snapshots, new_run_dir, write_config
     from .training.state import new_state
 
     transfers.accept_as_resume(args)
-    snapshot, saved = None, None
+    saved, damaged = None, []
     if args.resume:
-        snapshot = by_first_rank(find_snapshot, args.resume, args.outdir)
-        saved, saved_config = load_snapshot(snapshot)
+        found = by_first_rank(find_snapshots, args.resume, args.outdir)
+        snapshot, saved, saved_config = load_newest(found)
+        damaged = found[: found.index(snapshot)]
         config, data = _resumed_config(args, saved_config, snapshot)
     else:
         config, data = _new_config(args, device)
     if config.model.precision == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs a GPU, use bf16 or fp32 on the CPU")
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers must not be negative, got {args.workers}")
+    if args.deterministic:
+        _make_deterministic()
     G, D = _seeded_networks(config)
     check_networks(G, D, config.training)
     _describe(config, data, G, D, device)
@@ -122,37 +141,58 @@ def _run(args: argparse.Namespace, device: torch.device, log: RunLog) -> int:
     if args.transfer:
         transfers.begin_with(args.transfer, config, state)
     measure = evaluate.measuring(args, state, data)
-    if snapshot and saved:
+    if saved:
         state.load_state_dict(saved)
-        run_dir = by_first_rank(continue_run, snapshot, state.cur_nimg, args.outdir, _description(config, args.desc))
-        print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg{_other_ranks(saved)}")
+        description = _description(config, args.desc)
+        run_dir = by_first_rank(continue_run, snapshot, state.cur_nimg, args.outdir, description, damaged)
     else:
         run_dir = by_first_rank(new_run_dir, args.outdir, _description(config, args.desc))
-    write_config(run_dir, config.to_json())
-    if rank() == 0:
-        log.open(run_dir)
-    print(f"run folder {run_dir}")
-    trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json()) if rank() == 0 else ()
-    speed_options.set_graphs(args, state)
-    watch.advise(partial(_how_to_resume, run_dir))
+    with locked(run_dir) if rank() == 0 else nullcontext():
+        if saved:
+            by_first_rank(clean_up, run_dir, state.cur_nimg, damaged)
+            print(f"resuming {snapshot} at {state.cur_nimg / 1000:g} kimg{_other_ranks(saved)}")
+        write_config(run_dir, config.to_json())
+        if rank() == 0:
+            log.open(run_dir)
+        print(f"run folder {run_dir}")
+        speed_options.set_graphs(args, state)
+        watch.advise(partial(_how_to_resume, run_dir))
+        trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json()) if rank() == 0 else ()
+        return _train(args, state, data, config, run_dir, stopped, partial(measure, run_dir), trackers)
+
+
+def _train(
+    args: argparse.Namespace,
+    state: TrainingState,
+    data: ImageData,
+    config: Config,
+    run_dir: Path,
+    signalled: Callable[[], bool],
+    measure: Callable[[int], None],
+    trackers: Sequence[Tracker],
+) -> int:
+    """Trains, and reports or says how to go on."""
+    from .ranks import by_first_rank
+    from .training.checkpoint import latest_snapshot
+    from .training.distributed import together
+    from .training.faults import going_on
+    from .training.loop import train
+
+    to_continue = f"to continue: gankern train --resume {run_dir}"
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
-    with stop_on_signal() as signalled, gankern.use_backend(args.backend) if args.backend else nullcontext():
-        stopped = together(signalled)
-        rate = train(
-            state,
-            data,
-            config.training,
-            run_dir,
-            config.to_json(),
-            workers,
-            stopped,
-            partial(measure, run_dir),
-            trackers,
-        )
-    if stopped():
-        print(f"stopped at {state.cur_nimg / 1000:g} kimg; to continue: gankern train --resume {run_dir}")
+    stopped = together(signalled)
+    try:
+        with gankern.use_backend(args.backend) if args.backend else nullcontext():
+            rate = train(state, data, config.training, run_dir, config.to_json(), workers, stopped, measure, trackers)
+    except BaseException as error:
+        if latest_snapshot(run_dir):
+            error.add_note(to_continue)
+        raise
+    if stopped() and state.cur_nimg < round(config.training.kimg * 1000):
+        print(f"stopped at {state.cur_nimg / 1000:g} kimg; {to_continue}")
         return 0
-    by_first_rank(_finish, run_dir, config, data, state.G_ema, rate, state.cur_nimg)
+    with going_on():
+        by_first_rank(_finish, run_dir, config, data, state.G_ema, rate, state.cur_nimg)
     return 0
 
 
@@ -206,7 +246,10 @@ def _resumed_config(args: argparse.Namespace, saved: dict[str, Any], snapshot: P
             differ.append(f"  {found} of {config.data.source}: the run has {has}, got {got}")
     if differ:
         raise ValueError(f"--resume {snapshot} cannot continue with another configuration:\n" + "\n".join(differ))
-    return replace(config, training=_with_options(config.training, args, FREE_TRAINING)), data
+    training = _with_options(config.training, args, FREE_TRAINING)
+    if (training.batch_gpu, training.growth) != (config.training.batch_gpu, config.training.growth):
+        print("--batch-gpu is not the run's: from here on its losses are not those of the run in one piece")
+    return replace(config, training=training), data
 
 
 def _with_options(training: TrainingOptions, args: argparse.Namespace, names: dict[str, str]) -> TrainingOptions:
@@ -330,6 +373,16 @@ def _description(config: Config, desc: str | None) -> str:
         parts.append(config.preset)
     parts.append(desc or "")
     return "-".join(part for part in parts if part)
+
+
+def _make_deterministic() -> None:
+    """Lets PyTorch use only routines whose results repeat bit for bit; an operation without one is an error."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it takes time
+    torch.backends.cudnn.benchmark = False
 
 
 def _set_allocator(allocator: str, device: torch.device) -> None:

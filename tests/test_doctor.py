@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import os
+import platform
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from gankern import dispatch, doctor
+from gankern import convolution_table, dispatch, doctor
 
 
 def row(op: str, backend: str, device: str = "cpu") -> dict[str, str]:
@@ -78,3 +84,76 @@ def test_a_native_library_that_does_not_load_is_broken_and_one_that_is_not_built
     assert row("bias_act", "native")["status"] == "broken"
     monkeypatch.setattr(doctor, "_is_present", lambda backend, device: False)
     assert row("bias_act", "native")["status"] == "missing"
+
+
+def without_package(name):
+    def break_it(monkeypatch, place):
+        real = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda other: None if other == name else real(other))
+        monkeypatch.setattr(doctor, "FOLDER", place)
+
+    return break_it
+
+
+def without_compiler(monkeypatch, place):
+    monkeypatch.setattr(doctor, "FOLDER", place)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+def with_a_compiler_that_is_not_there(monkeypatch, place):
+    monkeypatch.setattr(doctor, "FOLDER", place)
+    monkeypatch.setenv("CXX", "/opt/gone/g++ -O2")
+
+
+def with_an_old(name):
+    def break_it(monkeypatch, place):
+        if name == "PyTorch":
+            monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+        else:
+            monkeypatch.setattr(platform, "python_version", lambda: "3.10.14")
+
+    return break_it
+
+
+def with_a_stale_library(monkeypatch, place):
+    source = place / "csrc" / "cpu" / "bias_act.cpp"
+    source.parent.mkdir(parents=True)
+    source.touch()
+    (place / "gankern").mkdir()
+    (place / "gankern" / "_C.abi3.so").touch()
+    os.utime(place / "gankern" / "_C.abi3.so", (1, 1))
+    monkeypatch.setattr(doctor, "FOLDER", place / "gankern")
+
+
+def with_a_cache_that_is_a_file(monkeypatch, place):
+    (place / "cache").touch()
+    monkeypatch.setattr(convolution_table, "OWN", place / "cache" / "gankern" / "table.json")
+
+
+def with_a_host_module_of_another_python(monkeypatch, place):
+    def fail(name):
+        raise ImportError("undefined symbol: PyThing")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib, "import_module", fail)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (without_compiler, "there is no C++ compiler `c++`; install g++ or set CXX"),
+        (with_a_compiler_that_is_not_there, "there is no C++ compiler `/opt/gone/g++`"),
+        (without_package("ninja"), "the package ninja is missing; pip install ninja"),
+        (without_package("pybind11"), "the package pybind11 is missing; pip install pybind11"),
+        (with_an_old("Python"), "Python must be 3.11 or later, it is 3.10.14"),
+        (with_an_old("PyTorch"), "PyTorch must be 2.11 or later, it is 2.9.1+cpu"),
+        (with_a_stale_library, "_C.abi3.so is older than csrc/cpu/bias_act.cpp; build it anew"),
+        (with_a_cache_that_is_a_file, "cannot be written; set XDG_CACHE_HOME"),
+        (with_a_host_module_of_another_python, "gankern._host does not load (undefined symbol: PyThing)"),
+    ],
+)
+def test_a_broken_set_up_is_named(break_it, sentence, monkeypatch, tmp_path: Path):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(doctor, "_stale_library", lambda: None) if break_it is not with_a_stale_library else None
+    break_it(monkeypatch, tmp_path)
+    assert [problem for problem in doctor.problems() if sentence in problem]

@@ -39,12 +39,15 @@ def load(path: str | Path, *, which: str | None = None) -> Checkpoint:
         ValueError: The file is damaged, of no known format, or holds something that is not data.
         FileNotFoundError: There is no such file.
     """
+    from ..training.checkpoint import latest_snapshot
     from .reading import read
 
     if which not in (None, *NETWORKS):
         raise ValueError(f"which must be one of {', '.join(NETWORKS)} or None, got {which!r}")
+    path = Path(path)
+    path = latest_snapshot(path) or path  # of a run folder the newest one
     try:
-        content = read(Path(path))
+        content = read(path)
         for one in FORMATS:
             if one.recognises(content):
                 return one.load(content, which)

@@ -15,7 +15,7 @@ import torch
 
 from ..presets.biggan import BigGANOptions
 from ..resnet import D_WIDTHS, G_WIDTHS, discriminator_stages
-from ..training.checkpoint import write_atomically
+from ..training.atomic import write_atomically
 from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen, disassemble
 from .states import State, count, is_state, naming, only
 

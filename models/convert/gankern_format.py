@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..config import FAMILIES, Config
-from ..training.checkpoint import READABLE, checksum, write_atomically
+from ..training.atomic import write_atomically
+from ..training.checkpoint import READABLE, checksum
 from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen
 from .reading import NEEDS_SAFETENSORS
 

@@ -75,12 +75,7 @@ def _read(path: Path, file: IO[bytes], size: int) -> Any:
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    """A run's newest snapshot, or every file of a checkpoint in parts; states of optimisers are left where they are."""
-    from ..training.checkpoint import latest_snapshot
-
-    snapshot = latest_snapshot(path)
-    if snapshot is not None:
-        return read(snapshot)
+    """Every file of a checkpoint in parts; states of optimisers are left where they are."""
     parts = [part for part in sorted(path.iterdir()) if part.suffix in PARTS and "optim" not in part.name]
     if all(part.suffix == ".json" for part in parts):
         raise ValueError(f"this is a folder without a checkpoint ({', '.join('*' + suffix for suffix in PARTS)})")

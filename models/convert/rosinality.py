@@ -14,7 +14,7 @@ from torch import Tensor
 from gankern import setup_filter
 
 from ..presets.stylegan2 import StyleGAN2Options
-from ..training.checkpoint import write_atomically
+from ..training.atomic import write_atomically
 from .checkpoint import Checkpoint, Entry, Format, Table, assemble, chosen, disassemble
 from .states import State, count, is_state, mean_w, naming, only, without_constants
 from .widths import channel_base_of

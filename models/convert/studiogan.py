@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..training.checkpoint import write_atomically
+from ..training.atomic import write_atomically
 from .biggan_pytorch import DiscriminatorShapes, GeneratorShapes, options_of
 from .checkpoint import NETWORKS, Checkpoint, Entry, Format, Table, assemble, chosen, disassemble
 from .states import State, count, is_state, naming

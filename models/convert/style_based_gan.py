@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..presets.stylegan import StyleGANOptions
-from ..training.checkpoint import write_atomically
+from ..training.atomic import write_atomically
 from .checkpoint import Checkpoint, Entry, Format, Table, assemble, chosen, disassemble
 from .states import State, count, is_state, mean_w, naming, only, without_constants
 from .widths import channel_base_of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..presets.stylegan2 import StyleGAN2Options
-from ..training.checkpoint import write_atomically
+from ..training.atomic import write_atomically
 from .checkpoint import NETWORKS, Checkpoint, Format, assemble, chosen, disassemble
 from .reading import PERSISTENT
 from .restricted_pickle import Stub

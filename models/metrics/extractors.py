@@ -11,7 +11,6 @@ Nothing is downloaded: a file is given, or lies under its own name in the cache 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -166,8 +165,9 @@ def _scripted(file: Path, keywords: dict[str, bool], device: torch.device | str)
 def _fidelity_network(file: Path, class_name: str, feature: str) -> Any:
     try:
         torch.load(file, weights_only=True)  # torch-fidelity would run code that hides in a pickle; this refuses it
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{file}: expected TorchScript or a state dict of tensors ({error})") from error
+    except Exception as error:  # torch raises many types for a file that is none of its own
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected TorchScript or a state dict of tensors ({reason})") from error
     try:
         import torch_fidelity.feature_extractor_inceptionv3
         import torch_fidelity.feature_extractor_vgg16

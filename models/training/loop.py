@@ -1,7 +1,9 @@
 """The training loop: steps, and what happens at the end of each tick and snapshot."""
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,12 @@ from torch import Tensor
 
 import gankern
 
-from ..ranks import world_size
-from .checkpoint import save_snapshot, snapshot_path
+from .. import watch
+from ..ranks import rank, world_size
+from .checkpoint import remove_old, save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
+from .faults import going_on, last_line, naming_what_needs_memory, roll_back, warn_of_gradients
 from .growing import shrink
 from .images import ImageData, to_float
 from .objectives import Batch
@@ -23,10 +27,14 @@ from .options import TrainingOptions
 from .phases import Phase, make_phases, run_phase
 from .pictures import grid_columns, grid_inputs, write_reals, write_samples, write_timeline
 from .recorder import Recorder
+from .run_folder import restore
 from .schedule import Stage, stage
 from .standing import with_standing_statistics
 from .state import TrainingState
 from .trackers import Tracker
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # Windows lacks the last two
+SIGHUP = getattr(signal, "SIGHUP", None)
 
 
 def train(
@@ -43,7 +51,8 @@ def train(
     """Trains from `state` to the end of the run, or until `stop`.
 
     Leaves in the run folder a line of stats.jsonl per tick, and sample grids, the report and snapshots at their
-    intervals and at the end.
+    intervals and at the end. What cannot be written is a warning and is tried again at the next tick, but for the last
+    snapshot.
 
     Args:
         state: Networks, optimisers and position; changed in place.
@@ -54,25 +63,41 @@ def train(
         workers: Processes that read images.
         stop: Asked after each step.
         after_tick: Called with the number of each tick when it is over.
-        trackers: Who is told of statistics and pictures.
+        trackers: Who else is told what the run shows.
 
     Returns:
         Real images per second of wall time, pictures and snapshots included.
 
     Raises:
-        FloatingPointError: A loss became NaN or infinite; nothing is written after it.
+        FloatingPointError: A loss became NaN or infinite, and `on_nan` does not help; nothing is written after it.
+        ValueError: The data cannot be read any more; there is a snapshot of all that was learnt from it.
+        MemoryError: A step needs more memory than there is; the message says what to change.
+        OSError: The last snapshot cannot be written.
     """
+    while True:
+        try:
+            return _train(state, data, options, run_dir, config, workers, stop, after_tick, trackers)
+        except FloatingPointError as error:
+            roll_back(state, options, run_dir, error)
+
+
+def _train(
+    state: TrainingState,
+    data: ImageData,
+    options: TrainingOptions,
+    run_dir: Path,
+    config: dict[str, Any],
+    workers: int,
+    stop: Callable[[], bool],
+    after_tick: Callable[[int], None],
+    trackers: Sequence[Tracker],
+) -> float:
     phases = make_phases(state, options)
     total_nimg, tick_nimg = round(options.kimg * 1000), max(round(options.tick_kimg * 1000), 1)
-    reals = batches(
-        data,
-        images_of(options),
-        options.seed,
-        state.cur_nimg,
-        options.mirror,
-        workers,
-        pin_memory=state.device.type == "cuda",
-    )
+    order = images_of(options), options.seed + state.rollbacks, state.cur_nimg, options.mirror
+    reals = batches(data, *order, workers, pin_memory=state.device.type == "cuda")
+    unreadable: Exception | None = None
+    snapshot_due = False
     recorder = Recorder(run_dir, state, options, trackers)
     fakes = partial(write_fakes, run_dir, state, data, options)
     if state.cur_nimg == 0:
@@ -81,27 +106,59 @@ def train(
     recorder.begin_tick()
     while state.cur_nimg < total_nimg and not stop():
         before, now = state.cur_nimg, stage(options, state.cur_nimg)
-        with state.timer.host("data"):
-            images, labels = next(reals)
+        try:
+            with state.timer.host("data"):
+                images, labels = next(reals)
+        except Exception as error:  # a data set may raise anything
+            if world_size() > 1:
+                raise  # the other ranks go on to a step that this one cannot take: they must be told at once
+            unreadable = error
+            break
         train_step(state, phases, options, data, images, labels)
         recorder.step(now)
         if now.resolution != stage(options, state.cur_nimg).resolution:
             recorder.pictures(fakes)  # what this resolution has come to
         tick = state.cur_nimg // tick_nimg
         if tick > before // tick_nimg:
+            warn_of_gradients(state.stats)
             recorder.end_tick(now)
             if tick % options.image_snap == 0:
                 recorder.pictures(fakes)
-            if tick % options.snap == 0 and state.cur_nimg < total_nimg:
-                with state.timer.host("snapshot"):
-                    save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
-            after_tick(tick)
+            snapshot_due |= tick % options.snap == 0
+            if snapshot_due and state.cur_nimg < total_nimg:
+                with going_on(), state.timer.host("snapshot"):
+                    write_snapshot(run_dir, state, options, config)
+                    snapshot_due = False
+            with going_on():
+                after_tick(tick)
             recorder.metrics()
             recorder.begin_tick()
     state.stats.read()  # a loss that is not finite must not reach a snapshot
-    save_snapshot(snapshot_path(run_dir, state.cur_nimg), state.state_dict(), config)
+    write_snapshot(run_dir, state, options, config)
     recorder.close(fakes)
+    if unreadable is not None:
+        raise ValueError(f"training: the data cannot be read ({last_line(unreadable)})") from unreadable
     return recorder.pace.images_per_second()
+
+
+def write_snapshot(run_dir: Path, state: TrainingState, options: TrainingOptions, config: dict[str, Any]) -> None:
+    """Writes the snapshot of this moment, and deletes those that the options do not want to keep any more.
+
+    Every rank must call it; the first one writes.
+
+    Raises:
+        FloatingPointError: The state holds a NaN or an infinity.
+        OSError: It cannot be written.
+    """
+    content = state.state_dict()
+    if rank() > 0:
+        return
+    with watch.busy():
+        restore(run_dir, config)
+        save_snapshot(snapshot_path(run_dir, state.cur_nimg), content, config)
+        if options.keep is not None:
+            with going_on():
+                remove_old(run_dir, options.keep)
 
 
 def train_step(
@@ -131,7 +188,10 @@ def train_step(
             z = state.random.latents(now.batch, state.G.z_dim)  # [N, z_dim], N = batch / ranks
             c = state.random.labels(data, now.batch)  # [N, c_dim]
             batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
-            with state.timer.phase(phase.name):
+            with (
+                naming_what_needs_memory(phase.name, real_img[step].shape[-1], now.batch, now.batch_gpu),
+                state.timer.phase(phase.name),
+            ):
                 run_phase(phase, state, options, batch, now.batch_gpu)
     state.cur_nimg += now.batch * options.d_steps
 
@@ -166,14 +226,23 @@ def write_fakes(run_dir: Path, state: TrainingState, data: ImageData, options: T
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether SIGINT or SIGTERM came; a second SIGINT interrupts at once."""
+    """Gives a function that says whether the run was asked to stop; a second SIGINT interrupts at once.
+
+    SIGINT is Ctrl-C, SIGTERM and SIGUSR1 are what schedulers send before they take a machine back, SIGHUP is a terminal
+    that goes away, unless nohup has it ignored.
+    """
     received: list[int] = []
 
     def handler(number: int, frame: object) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\nstopping after this step; Ctrl-C again interrupts at once\n")
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    asked = [number for number in asked if number != SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in asked}
     try:
         yield lambda: bool(received)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,13 +99,15 @@ class TrainingOptions:
     r2_gamma: float = 0.0  # weight of R2, the penalty on generated images that R1 is on real ones
     freeze_d: int = 0  # of D's layers, from the image on, that are not trained (Freeze-D)
     d_clip: float = 0.0  # largest absolute value of D's weights, clipped after each of its steps; 0 does not clip
+    keep: int | None = None  # newest snapshots that are kept; None: all
+    on_nan: str = "stop"  # or "rollback": back to the newest snapshot, and on with other random numbers
 
     def __post_init__(self) -> None:
         positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
         for name in (
             *positive,
             "adam_eps",
-            *(n for n in ("ema_kimg", "d_lr", "batch_gpu") if getattr(self, n) is not None),
+            *(n for n in ("ema_kimg", "d_lr", "batch_gpu", "keep") if getattr(self, n) is not None),
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
@@ -122,6 +125,11 @@ class TrainingOptions:
         for name in (*weights, *numbers):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"training options: {name} must not be negative, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if value == math.inf:
+                raise ValueError(f"training options: {name} must be finite, got {value}")
+        if self.seed >= 1 << 31:
+            raise ValueError(f"training options: seed must be less than 2^31, got {self.seed}")
         losses = [*LOSSES, *RELATIVISTIC_LOSSES]
         if self.loss not in losses:
             raise ValueError(f"training options: loss must be one of {', '.join(losses)}, got {self.loss}")
@@ -133,6 +141,8 @@ class TrainingOptions:
             raise ValueError(f"training options: ema_beta must be in [0, 1), got {self.ema_beta}")
         if self.ema_buffers not in ("copy", "lerp"):
             raise ValueError(f"training options: ema_buffers must be copy or lerp, got {self.ema_buffers}")
+        if self.on_nan not in ("stop", "rollback"):
+            raise ValueError(f"training options: on_nan must be stop or rollback, got {self.on_nan}")
         if sorted(self.order) != sorted(PARTS):
             raise ValueError(f"training options: order must hold each of {', '.join(PARTS)} once, got {self.order}")
 

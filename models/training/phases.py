@@ -15,6 +15,7 @@ from .objectives import Batch, Losses, d_joint, d_main, d_reg, d_relativistic, g
 from .options import TrainingOptions
 from .regularisers import add_orthogonal_gradients, clip_weights
 from .state import Discriminator, Generator, TrainingState
+from .stats import FINITE
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def take_step(
         left_alone = set() if shared is None else set(shared.parameters())
         weights = (p for p in phase.net.parameters() if p not in left_alone)
         add_orthogonal_gradients(weights, options.ortho_strength)
+    state.stats.add(phase.name, f"{FINITE}{phase.name}", phase.gradients.sum().isfinite())  # a share of the steps
     sanitize_gradients(phase.gradients)
     phase.opt.step()
     if options.d_clip and phase.part == "D":

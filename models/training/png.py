@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import write_atomically
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 3: 2}  # channels: grey, RGB
 
@@ -23,7 +25,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Writes uint8 [H, W, 1] or [H, W, 3] to a file."""
-    path.write_bytes(encode_png(pixels))
+    content = encode_png(pixels)
+    write_atomically(path, lambda file: file.write(content))
 
 
 def read_png(path: Path) -> np.ndarray:

@@ -43,6 +43,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    rollbacks: int = 0  # how often the run went back to a snapshot because of a NaN; changes the order of the data
     captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; in no snapshot
     timer: PhaseTimer = field(init=False)  # in no snapshot
 
@@ -87,6 +88,7 @@ class TrainingState:
         state |= {"G_opt": portable_state(self.G_opt), "D_opt": portable_state(self.D_opt)}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
+        state["rollbacks"] = self.rollbacks
         return state | self.random.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,6 +104,7 @@ class TrainingState:
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
         self.stats.load_state_dict(state["stats"], self.device)
+        self.rollbacks = state.get("rollbacks", 0)
         self.random.load_state_dict(state, self.cur_nimg)
 
 

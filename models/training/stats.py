@@ -10,6 +10,7 @@ from torch import Tensor
 from ..ranks import mean_, world_size
 
 Summary = dict[str, dict[str, float]]
+FINITE = "Gradients/finite/"  # and a phase: in which share of its steps all gradients were finite
 
 
 class Stats:

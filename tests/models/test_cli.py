@@ -205,14 +205,24 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_one_that_was_not(
 def test_resuming_with_other_options_shows_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gankern("train", *SMALL, "--outdir", tmp_path, "--kimg", "0.008")
     run_dir = tmp_path / "00000-digits-cond"
-    wrong = ["--batch", "16", "--batch-gpu", "4", "--cfg", "auto"]
+    wrong = ["--batch", "16", "--mirror", "--cfg", "auto"]
     assert gankern("train", "--resume", run_dir, *wrong, "--gamma", "1", "--seed", "0") == 1
     error = capsys.readouterr().err
-    assert "--batch-gpu: the run has None, got 4" in error
+    assert "--mirror: the run has False, got True" in error
     assert "--batch: the run has 8, got 16" in error
     assert "--cfg: the run has digits, got auto" in error
     assert "--gamma" not in error
     assert "--seed" not in error
+
+
+def test_a_run_for_which_memory_was_too_small_goes_on_with_fewer_images_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gankern("train", *SMALL, "--outdir", tmp_path, "--kimg", "0.008")
+    run_dir = tmp_path / "00000-digits-cond"
+    assert gankern("train", "--resume", run_dir, "--device", "cpu", "--kimg", "0.016", "--batch-gpu", "4") == 0
+    assert "--batch-gpu is not the run's" in capsys.readouterr().out
+    assert json.loads((run_dir / "training_options.json").read_text())["training"]["batch_gpu"] == 4
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_before_its_snapshot(
     assert snapshot.read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_asks_the_run_to_stop_and_a_second_interrupt_ends_it(number: int) -> None:
     before = signal.getsignal(signal.SIGINT)  # what runs in the background may ignore it
     with stop_on_signal() as stopped:
@@ -149,6 +149,16 @@ def test_a_signal_asks_the_run_to_stop_and_a_second_interrupt_ends_it(number: in
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_under_nohup_stays_when_the_terminal_goes() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stopped:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_nothing_in_a_step_waits_for_the_device(digits8: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:

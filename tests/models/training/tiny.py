@@ -1,5 +1,7 @@
 """The smallest networks that have what the training loop asks of a generator and a discriminator."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +77,7 @@ OPTIONS = TrainingOptions(
     image_snap=1,
     snap=2,
 )
+OFTEN = replace(OPTIONS, snap=1)  # a snapshot at the end of each tick
 
 
 def tiny_state(options: TrainingOptions = OPTIONS) -> TrainingState:
