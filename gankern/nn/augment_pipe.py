@@ -20,13 +20,16 @@ from gankern.nn.augment_transforms import (
 )
 from gankern.ops.upfirdn2d import setup_filter
 
-_BLIT = {"xflip": 1, "rotate90": 1, "xint": 1}
-_GEOM = {"scale": 1, "rotate": 1, "aniso": 1, "xfrac": 1}
-_COLOR = {"brightness": 1, "contrast": 1, "lumaflip": 1, "hue": 1, "saturation": 1}
-_FILTER, _NOISE, _CUTOUT = {"imgfilter": 1}, {"noise": 1}, {"cutout": 1}
+_Strengths = dict[str, float]
+_BLIT: _Strengths = {"xflip": 1, "rotate90": 1, "xint": 1}
+_GEOM: _Strengths = {"scale": 1, "rotate": 1, "aniso": 1, "xfrac": 1}
+_COLOR: _Strengths = {"brightness": 1, "contrast": 1, "lumaflip": 1, "hue": 1, "saturation": 1}
+_FILTER: _Strengths = {"imgfilter": 1}
+_NOISE: _Strengths = {"noise": 1}
+_CUTOUT: _Strengths = {"cutout": 1}
 
 # Arguments of AugmentPipe by the published names of its configurations.
-AUGPIPES: dict[str, dict[str, float]] = {
+AUGPIPES: dict[str, _Strengths] = {
     "blit": _BLIT,
     "geom": _GEOM,
     "color": _COLOR,
@@ -41,7 +44,18 @@ AUGPIPES: dict[str, dict[str, float]] = {
 }
 
 # What happens to an image or not, each by itself: one column of uniform random numbers.
-_GATES = ("xflip", "rotate90", "xint", "scale", "before", "after", "aniso", "xfrac", "brightness", "contrast")
+_GATES: tuple[str, ...] = (
+    "xflip",
+    "rotate90",
+    "xint",
+    "scale",
+    "before",
+    "after",
+    "aniso",
+    "xfrac",
+    "brightness",
+    "contrast",
+)
 _GATES += ("lumaflip", "hue", "saturation", "band0", "band1", "band2", "band3", "noise", "cutout")
 # How much, in columns of uniform and of normal random numbers, and the gate of each. At 0 it changes nothing, so that a
 # closed gate is a factor of 0.
@@ -178,8 +192,8 @@ class AugmentPipe(torch.nn.Module):
             "gate_of": torch.tensor([_GATES.index(gate) for gate in amounts.values()]),
             "band_power": torch.tensor(_BAND_POWER),
         }
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images [N, C, H, W] of any floating-point dtype, transformed at random; differentiable to any order.
@@ -197,14 +211,15 @@ class AugmentPipe(torch.nn.Module):
         Angles are in radians, gains and scales logarithms to base 2, shifts parts of the image's size. What is 0 does
         nothing; the cutout's size is 0 where there is none.
         """
-        exact = {"dtype": torch.float64 if x.dtype == torch.float64 else torch.float32, "device": x.device}
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         chance = (self.strengths * self.p).clamp(0, 1)  # [gates]
         either = 1 - (1 - chance).sqrt()  # [gates], for each of two rotations
         chance = torch.where(self.is_rotation, either, chance * self.effective)  # [gates]
-        uniform = torch.rand([len(x), len(_GATES) + len(_UNIFORM) + 3], **exact)
+        uniform = torch.rand([len(x), len(_GATES) + len(_UNIFORM) + 3], dtype=dtype, device=x.device)
         gates, uniform, others = uniform.split([len(_GATES), len(_UNIFORM), 3], 1)
         fires = (gates < chance).to(uniform.dtype)  # [N, gates]
-        amounts = torch.cat([uniform * 2 - 1, torch.randn([len(x), len(_NORMAL)], **exact)], 1)  # [N, amounts]
+        normal = torch.randn([len(x), len(_NORMAL)], dtype=dtype, device=x.device)
+        amounts = torch.cat([uniform * 2 - 1, normal], 1)  # [N, amounts]
         amounts = amounts * self.spreads * fires.index_select(1, self.gate_of)  # [N, amounts]
         flips = dict(zip(_GATES, fires.unbind(1), strict=True))
         turn, centre_x, centre_y = others.unbind(1)  # [N], in [0, 1)

@@ -1,8 +1,9 @@
-"""The transforms of AugmentPipe and DiffAugment, each for a whole batch with parameters per image; no random numbers."""
+"""The transforms of augmentation, each for a batch of images with parameters of their own; no random numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -134,7 +135,7 @@ def _half_pixels(size: int, like: torch.Tensor) -> torch.Tensor:
     return torch.linspace(-(size + 4) / 2, (size + 5) / 2, 2 * size + 10, dtype=like.dtype, device=like.device)
 
 
-def reflect(x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
+def reflect(x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
     """Continues images by reflection about their outermost pixels, [left, right, top, bottom] pixels, any number.
 
     Raises:
@@ -147,7 +148,7 @@ def reflect(x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor
     while any(padding):
         step = [min(pixels, limit) for pixels, limit in zip(padding, furthest, strict=True)]
         x = F.pad(x, step, mode="reflect")
-        padding = tuple(pixels - done for pixels, done in zip(padding, step, strict=True))
+        padding = [pixels - done for pixels, done in zip(padding, step, strict=True)]
     return x
 
 
@@ -159,7 +160,7 @@ def recolour(
     hue: torch.Tensor,
     saturation: torch.Tensor,
 ) -> torch.Tensor:
-    """Adds to the brightness, scales the contrast, flips the luma, turns the hue, scales the saturation: one affine map.
+    """Changes brightness, contrast, luma, hue and saturation, in this order, as one affine map of the channels.
 
     All act along the grey axis v = (1, 1, 1) / sqrt(3) or around it, so that their product is
     c (x + b) (1 - 2 flip) along v, and the rest of x turned by the hue and scaled by c s.
@@ -217,9 +218,9 @@ def band_gains(log2_gains: torch.Tensor, expected_power: torch.Tensor) -> torch.
 
 
 def filter_bands(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    """Convolves images with a filter of their own, along x and along y; reflection outside. x [N, C, H, W], taps [N, T].
+    """Convolves each image [N, C, H, W] along x and along y with its own taps [N, T]; reflection outside.
 
-    The filters are symmetric and T is odd.
+    The taps are symmetric and T is odd.
     """
     n, c, height, width = x.shape
     around = taps.shape[1] // 2
@@ -234,8 +235,8 @@ def filter_bands(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 def filter_bank() -> torch.Tensor:
     """Four symmetric filters [4, 43] in float64 whose sum is the identity, each passing an octave, the lowest first.
 
-    With L and H the squared magnitudes of the wavelet sym2's low and high pass, L + H = 1, these are L(z) L(z^2) L(z^4),
-    L(z) L(z^2) H(z^4), L(z) H(z^2) and H(z).
+    With L and H the squared magnitudes of the wavelet sym2's low and high pass, L + H = 1, these are
+    L(z) L(z^2) L(z^4), L(z) L(z^2) H(z^4), L(z) H(z^2) and H(z).
 
     Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix B; the wavelet:
         Daubechies, "Ten Lectures on Wavelets", 1992, section 6.4.

@@ -59,7 +59,7 @@ class DiffAugment(torch.nn.Module):
 
 def _color(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """All three in one affine map of the channels: c s x + c (1 - s) mean of channels + (1 - c) mean of image + b."""
-    n, channels = x.shape[:2]
+    channels = x.shape[1]
     brightness, saturation, contrast = u[0] - 0.5, u[1] * 2, u[2] + 0.5  # b, s, c [N]
     mean = x.mean((1, 2, 3))  # [N]
     offset = torch.addcmul(brightness.to(x.dtype), (1 - contrast).to(x.dtype), mean)  # [N]
