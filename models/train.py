@@ -14,6 +14,7 @@ import gankern
 
 from . import evaluate
 from .arguments import boolean, device_of
+from .augment_options import AUGMENT_TRAINING, add_augment_options, check_augment_options
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ FIXED_DATA = {
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
 FIXED_TRAINING = {"batch": "batch", "batch_gpu": "batch_gpu", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
+FIXED_TRAINING |= AUGMENT_TRAINING
 FREE_TRAINING = {"kimg": "kimg", "snap": "snap"}
 
 
@@ -59,6 +61,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    add_augment_options(train)
     metrics = evaluate.add_metric_options(train)
     metrics.add_argument("--metric-every", type=int, metavar="TICKS", help="ticks between measurements [never]")
 
@@ -125,6 +128,7 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     if args.gamma is not None and not training.r1_interval:
         raise ValueError(f"--gamma is the weight of R1, which --cfg {cfg} does not use")
     training = _with_options(training, args, FIXED_TRAINING | FREE_TRAINING)
+    check_augment_options(args, training.aug)
     return Config(cfg, family, DataOptions(source, data.name, len(data), cond), model, training), data
 
 

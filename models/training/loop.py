@@ -12,6 +12,7 @@ from torch import Tensor
 
 import gankern
 
+from .augment import adapt_augment
 from .checkpoint import save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
@@ -118,6 +119,7 @@ def train_step(
             c = data.encode_labels(torch.randint(len(data), (now.batch,)).numpy())  # [N, c_dim]
             batch = Batch(real_img[step], real_c[step], z, _move(c, state.device))
             run_phase(phase, state, options, batch, now.batch_gpu)
+    adapt_augment(state, options, now)
     state.cur_nimg += len(images)
 
 

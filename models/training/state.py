@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .augment import new_augment
 from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, set_lr
 from .options import TrainingOptions
 from .schedule import Stage, stage
@@ -37,6 +38,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    augment: nn.Module | None = None  # what D's images go through
 
     def enter(self, now: Stage, options: TrainingOptions) -> None:
         """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.
@@ -68,6 +70,7 @@ class TrainingState:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
+        state["augment"] = None if self.augment is None else self.augment.state_dict()
         state["rng_cpu"] = torch.get_rng_state()
         state["rng_cuda"] = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return state
@@ -80,6 +83,8 @@ class TrainingState:
         self.cur_nimg = state["cur_nimg"]
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
+        if self.augment is not None:
+            self.augment.load_state_dict(state["augment"])
         self.stats.load_state_dict(state["stats"], self.device)
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
@@ -114,6 +119,7 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         D_gradients=flatten_gradients(D),
         pl_mean=torch.zeros([], device=device),
         device=device,
+        augment=new_augment(options, device),
     )
     state.enter(stage(options, 0), options)
     return state
