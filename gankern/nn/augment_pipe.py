@@ -255,4 +255,5 @@ class AugmentPipe(torch.nn.Module):
         return inverse_affine(flip, turns, shift, scale, drawn["before"], drawn["aniso"], drawn["after"], move)
 
     def extra_repr(self) -> str:
-        return ", ".join(gate for gate in _GATES if gate in self.active)
+        arguments = {"before": "rotate", "after": "rotate"} | {f"band{i}": "imgfilter" for i in range(4)}
+        return ", ".join(dict.fromkeys(arguments.get(gate, gate) for gate in _GATES if gate in self.active))
