@@ -18,6 +18,7 @@ import gankern
 from . import evaluate, launch, overrides, speed_options
 from . import transfer as transfers
 from .arguments import boolean, device_of
+from .augment_options import AUGMENT_TRAINING, add_augment_options, check_augment_options
 from .training.run_log import RunLog
 from .training.trackers import Tracker, add_tracker_options, open_trackers
 
@@ -41,7 +42,7 @@ FIXED_DATA = {
 }
 # Options of the command that are training options, with their names there: the first decide what is computed.
 FIXED_TRAINING = {"batch": "batch", "gamma": "r1_gamma", "mirror": "mirror", "seed": "seed"}
-FIXED_TRAINING |= {name: name for name in ("sync_bn", "mbstd_global")}
+FIXED_TRAINING |= {name: name for name in ("sync_bn", "mbstd_global")} | AUGMENT_TRAINING
 FREE_TRAINING = {"kimg": "kimg", "snap": "snap", "tick": "tick_kimg"}
 FREE_TRAINING |= {name: name for name in ("batch_gpu", "keep", "on_nan")}
 
@@ -73,6 +74,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
     add_fault_options(train)
     add("-n", "--dry-run", action="store_true", help="print the configuration and stop")
+    add_augment_options(train)
     overrides.add_override_options(train)
     speed_options.add_speed_options(train)
     launch.add_rank_options(train)
@@ -220,6 +222,7 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     if args.transfer:
         training = transfers.options_for_transfer(training)
     training = _with_options(training, args, FIXED_TRAINING | FREE_TRAINING)
+    check_augment_options(args, training.aug)
     return Config(cfg, family, DataOptions(source, data.name, len(data), cond), model, training), data
 
 

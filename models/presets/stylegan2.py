@@ -63,22 +63,24 @@ class Preset:
     snap: int = 50
     channels_last: bool = False
     cond: bool = False
+    aug: str = "noaug"
 
 
 # Rows from auto to cifar: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix
 # C, and the configurations published with it. config-e: Karras et al., "Analyzing and Improving the Image Quality of
-# StyleGAN", 2020, table 1, whose config F is the row stylegan2. `digits` is the demonstration on the embedded data.
+# StyleGAN", 2020, table 1, whose config F is the row stylegan2; that paper augmented nothing. `digits` is the
+# demonstration on the embedded data, which are many and small enough to do without.
 # fmt: off
 PRESETS = {
     #                     gpus    kimg batch  mbstd  fmaps      lr  gamma    ema   ramp  map
-    "auto":       Preset(    1,  25000, None,  None,  None,   None,  None,  None,  0.05,   2),
+    "auto":       Preset(    1,  25000, None,  None,  None,   None,  None,  None,  0.05,   2, aug="ada"),
     "stylegan2":  Preset(    8,  25000,   32,     4,   1.0,  0.002,  10.0,  10.0,  None,   8),
     "config-e":   Preset(    8,  25000,   32,     4,   0.5,  0.002, 100.0,  10.0,  None,   8, precision="fp32"),
-    "paper256":   Preset(    8,  25000,   64,     8,   0.5, 0.0025,   1.0,  20.0,  None,   8),
-    "paper512":   Preset(    8,  25000,   64,     8,   1.0, 0.0025,   0.5,  20.0,  None,   8),
-    "paper1024":  Preset(    8,  25000,   32,     4,   1.0,  0.002,   2.0,  10.0,  None,   8),
+    "paper256":   Preset(    8,  25000,   64,     8,   0.5, 0.0025,   1.0,  20.0,  None,   8, aug="ada"),
+    "paper512":   Preset(    8,  25000,   64,     8,   1.0, 0.0025,   0.5,  20.0,  None,   8, aug="ada"),
+    "paper1024":  Preset(    8,  25000,   32,     4,   1.0,  0.002,   2.0,  10.0,  None,   8, aug="ada"),
     "cifar":      Preset(    2, 100000,   64,    32,   1.0, 0.0025,  0.01, 500.0,  0.05,   2,
-                         pl_weight=0.0, mixing=0.0, d_architecture="orig"),
+                         pl_weight=0.0, mixing=0.0, d_architecture="orig", aug="ada"),
     "digits":     Preset(    1,     80,   32,     4, 1/64, 0.0025,   1.0,   5.0,  0.05,   2,
                          pl_weight=0.0, pl_interval=0, mixing=0.0, r1_interval=8, dims=64, channel_max=128,
                          num_fp16_res=3, precision="bf16", tick=1.0, image_snap=4, snap=20, channels_last=True,
@@ -128,6 +130,7 @@ def resolve(
         tick_kimg=p.tick,
         image_snap=p.image_snap,
         snap=p.snap,
+        aug=p.aug,
     )
     return model, training
 

@@ -16,6 +16,7 @@ import gankern
 
 from .. import watch
 from ..ranks import rank, world_size
+from .augment import adapt_augment
 from .checkpoint import remove_old, save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
@@ -193,6 +194,7 @@ def train_step(
                 state.timer.phase(phase.name),
             ):
                 run_phase(phase, state, options, batch, now.batch_gpu)
+    adapt_augment(state, options, now)
     state.cur_nimg += now.batch * options.d_steps
 
 

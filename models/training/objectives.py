@@ -11,6 +11,7 @@ from torch import Tensor
 from gankern import path_length_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 
 from ..ranks import everyone
+from .augment import AdaptiveAugmentPipe
 from .losses import LOSSES, RELATIVISTIC_LOSSES
 from .options import TrainingOptions
 from .regularisers import mix_styles
@@ -57,6 +58,8 @@ def layers_in_use(G: Generator) -> int:
 
 def discriminate(state: TrainingState, img: Tensor, c: Tensor, **kwargs: bool) -> Any:
     """What D says of images [N, C, H, W] with labels c [N, c_dim]; every loss and penalty looks through here."""
+    if state.augment is not None:
+        img = state.augment(img)
     return state.D(img, c, **kwargs)
 
 
@@ -215,6 +218,8 @@ def add_d_stats(
     state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
     state.stats.add("Dmain", "Loss/scores/real", real_scores)
     state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
+    if isinstance(state.augment, AdaptiveAugmentPipe):
+        state.augment.observe(real_scores)
     state.stats.add("Dmain", "Loss/D/loss", loss)
     if isinstance(class_loss, Tensor):
         state.stats.add("Dmain", "Loss/D/class", class_loss)

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from gankern.nn import AUGPIPES
+
 from .losses import LOSSES, RELATIVISTIC_LOSSES
 
 PARTS = ("G", "D", "ema")
+AUGS = ("noaug", "ada", "fixed", "diffaugment")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,13 @@ class TrainingOptions:
     d_clip: float = 0.0  # largest absolute value of D's weights, clipped after each of its steps; 0 does not clip
     keep: int | None = None  # newest snapshots that are kept; None: all
     on_nan: str = "stop"  # or "rollback": back to the newest snapshot, and on with other random numbers
+    aug: str = "noaug"  # augmentation of all images that D sees, one of AUGS
+    augment_p: float = 0.0  # probability of each of the pipe's transforms: of all steps if fixed, of the first for ada
+    augpipe: str = "bgc"  # the pipe, one of gankern.nn.AUGPIPES
+    ada_target: float = 0.6  # mean sign of D's scores of real images that p is adapted for
+    ada_kimg: float = 500.0  # in which p can go from 0 to 1, in thousands of images
+    ada_interval: int = 4  # iterations between changes of p
+    policy: str = "color,translation,cutout"  # of diffaugment
 
     def __post_init__(self) -> None:
         positive = ("batch", "kimg", "lr", "tick_kimg", "image_snap", "snap", "gp_target", "d_steps")
@@ -143,8 +153,24 @@ class TrainingOptions:
             raise ValueError(f"training options: ema_buffers must be copy or lerp, got {self.ema_buffers}")
         if self.on_nan not in ("stop", "rollback"):
             raise ValueError(f"training options: on_nan must be stop or rollback, got {self.on_nan}")
+        self._check_augmentation()
         if sorted(self.order) != sorted(PARTS):
             raise ValueError(f"training options: order must hold each of {', '.join(PARTS)} once, got {self.order}")
+
+    def _check_augmentation(self) -> None:
+        for name, values in (("aug", AUGS), ("augpipe", AUGPIPES)):
+            if getattr(self, name) not in values:
+                expected = f"be one of {', '.join(values)}"
+                raise ValueError(f"training options: {name} must {expected}, got {getattr(self, name)}")
+        for name in ("ada_kimg", "ada_interval"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training options: {name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.augment_p <= 1:
+            raise ValueError(f"training options: augment_p must be in [0, 1], got {self.augment_p}")
+        if not -1 < self.ada_target < 1:
+            raise ValueError(f"training options: ada_target must be between -1 and 1, got {self.ada_target}")
+        if self.aug == "fixed" and not self.augment_p:
+            raise ValueError("training options: augment_p (--p) must be positive with aug = fixed, got 0")
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainingOptions:

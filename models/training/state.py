@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .augment import new_augment
 from .distributed import check_ranks_agree, prepare_networks
 from .freeze import freeze_layers
 from .optimiser import flatten_gradients, forget_moments, lazy_adam, lazy_ratio, make_capturable, portable_state, set_lr
@@ -43,6 +44,7 @@ class TrainingState:
     cur_nimg: int = 0
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
+    augment: nn.Module | None = None  # what D's images go through
     rollbacks: int = 0  # how often the run went back to a snapshot because of a NaN; changes the order of the data
     captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; in no snapshot
     timer: PhaseTimer = field(init=False)  # in no snapshot
@@ -88,6 +90,7 @@ class TrainingState:
         state |= {"G_opt": portable_state(self.G_opt), "D_opt": portable_state(self.D_opt)}
         state |= {"pl_mean": self.pl_mean, "cur_nimg": self.cur_nimg, "stats": self.stats.state_dict()}
         state["grown"] = self.grown
+        state["augment"] = None if self.augment is None else self.augment.state_dict()
         state["rollbacks"] = self.rollbacks
         return state | self.random.state_dict()
 
@@ -103,6 +106,8 @@ class TrainingState:
         self.cur_nimg = state["cur_nimg"]
         if state.get("grown") is not None:  # snapshots from before networks grew say nothing
             self._grow(state["grown"])
+        if self.augment is not None:
+            self.augment.load_state_dict(state["augment"])
         self.stats.load_state_dict(state["stats"], self.device)
         self.rollbacks = state.get("rollbacks", 0)
         self.random.load_state_dict(state, self.cur_nimg)
@@ -141,6 +146,7 @@ def new_state(G: Generator, D: Discriminator, options: TrainingOptions, device: 
         pl_mean=torch.zeros([], device=device),
         device=device,
         random=RandomStates(options.seed, device),
+        augment=new_augment(options, device),
     )
     state.enter(stage(options, 0), options)
     return state
