@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, device: torch.device) -> int:
     from .metrics.evaluation import evaluate
     from .metrics.ranks import rank
-    from .sample import load_generator
+    from .trained import load_generator
     from .training.data import open_data
 
     checkpoint, G_ema = load_generator(args.checkpoint, device)
