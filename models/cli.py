@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, evaluate, sample, train
+from . import convert_command, evaluate, interpolate, sample, style_mix, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
+  gankern interpolate runs/00000-digits-cond           a video from image to image
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
   gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
@@ -32,6 +33,8 @@ CONFIGURATIONS = "configurations (--cfg):\n" + "\n".join(
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
+    "style-mix": (style_mix.add_options, "mix the layers of several images"),
+    "interpolate": (interpolate.add_options, "make a video from image to image, in a loop"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
     "convert": (convert_command.add_options, "read any published checkpoint, write another"),
 }
