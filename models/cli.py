@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, evaluate, interpolate, sample, style_mix, train
+from . import convert_command, evaluate, interpolate, project, sample, style_mix, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "sample": (sample.add_options, "make images with a trained model"),
     "style-mix": (style_mix.add_options, "mix the layers of several images"),
     "interpolate": (interpolate.add_options, "make a video from image to image, in a loop"),
+    "project": (project.add_options, "find what a model needs to draw an image of yours"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
     "convert": (convert_command.add_options, "read any published checkpoint, write another"),
 }

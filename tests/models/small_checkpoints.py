@@ -25,7 +25,7 @@ OPTIONS = {"stylegan2": STYLEGAN2, "stylegan": STYLEGAN, "progan": PROGAN, "bigg
 
 
 def checkpoint(family: str, c_dim: int = 3, img_channels: int = 1, **options: Any) -> Checkpoint:
-    """G_ema and D of a family, 32x32, that look like trained ones: their noise is heard, their styles have a mean."""
+    """G_ema and D of a family, 32x32, that are like trained ones: noise is added, nothing is constant, w has a mean."""
     torch.manual_seed(0)
     sizes = {"img_resolution": 32, "img_channels": img_channels, "c_dim": c_dim}
     model = FAMILIES[family].options(**sizes, precision="fp32", channels_last=False, **OPTIONS[family] | options)
@@ -33,7 +33,9 @@ def checkpoint(family: str, c_dim: int = 3, img_channels: int = 1, **options: An
     with torch.no_grad():
         for name, value in G.named_parameters():
             if name.endswith("noise_strength"):
-                value.fill_(0.3)
+                value.fill_(0.05)
+            if name.endswith("const"):
+                value.normal_()
         for name, value in G.named_buffers():
             if name.endswith("w_avg"):
                 value.normal_()
