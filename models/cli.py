@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, evaluate, export_command, interpolate, project, sample, style_mix, train
+from . import convert_command, evaluate, explore, export_command, interpolate, project, sample, style_mix, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
+  gankern explore runs/00000-digits-cond --open        the same in the browser, with sliders
   gankern interpolate runs/00000-digits-cond           a video from image to image
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "style-mix": (style_mix.add_options, "mix the layers of several images"),
     "interpolate": (interpolate.add_options, "make a video from image to image, in a loop"),
     "project": (project.add_options, "find what a model needs to draw an image of yours"),
+    "explore": (explore.add_options, "try a model out in the browser"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
     "export": (export_command.add_options, "write a generator for torch.export or ONNX"),
     "convert": (convert_command.add_options, "read any published checkpoint, write another"),
