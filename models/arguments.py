@@ -14,8 +14,8 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
     """Adds what every tool for a trained generator takes."""
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
-    add("--trunc", type=float, default=1.0, help="truncation psi: 1 for full variety, 0.7 for safer images [1]")
-    add("--trunc-cutoff", type=int, metavar="N", help="truncate the first N styles alone, which are the coarse [all]")
+    add("--trunc", type=float, default=1.0, metavar="PSI", help="truncation: 1 for full variety, 0.7 for safety [1]")
+    add("--trunc-cutoff", type=int, metavar="N", help="truncate the first N styles alone, the coarse ones [all]")
     add("--noise-mode", choices=("const", "random", "none"), help="noise of StyleGAN's layers [const]")
     add("--device", help="cpu, cuda, ... [cuda if there is one]")
 

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "sample": (sample.add_options, "make images with a trained model"),
     "style-mix": (style_mix.add_options, "mix the layers of several images"),
     "interpolate": (interpolate.add_options, "make a video from image to image, in a loop"),
-    "project": (project.add_options, "find what a model needs to draw an image of yours"),
+    "project": (project.add_options, "find the styles that draw an image of yours"),
     "explore": (explore.add_options, "try a model out in the browser"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
     "export": (export_command.add_options, "write a generator for torch.export or ONNX"),

@@ -33,15 +33,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     parser.set_defaults(run=run)
     parser.epilog = EXAMPLES
-    add_generator_options(parser)
     add = parser.add_argument
-    add("--seeds", type=seed_list, default="0-7", help="images to visit, list and ranges [0-7]")
+    add("--seeds", type=seed_list, metavar="LIST", default="0-7", help="images to visit, list and ranges [0-7]")
     add("--grid", type=_size, default="1x1", metavar="WxH", help="videos side by side; the seeds are divided [1x1]")
-    add("--w-frames", type=int, default=60, help="frames from image to image [60]")
+    add("--w-frames", type=int, metavar="N", default=60, help="frames from image to image [60]")
     add("--space", choices=("z", "w"), help="where the way lies [w, or z for networks without a mapping]")
-    add("--class", type=seed_list, dest="classes", metavar="K", help="classes of the seeds, in turn [0,1,2,...]")
+    add("--class", type=seed_list, dest="classes", metavar="LIST", help="classes of the seeds, in turn [0,1,...]")
     add("--fps", type=float, default=30, help="frames per second [30]")
     add("--out", type=Path, default=Path("loop.webp"), help=".webp, .gif, .mp4, or a folder for PNGs [loop.webp]")
+    add_generator_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
     add("--target", type=Path, required=True, metavar="FILE", help="the image to find")
-    add("--num-steps", type=int, default=1000, help="optimisation steps [1000]")
+    add("--num-steps", type=int, metavar="N", default=1000, help="optimisation steps [1000]")
     add("--seed", type=int, default=303, help="of the random numbers [303]")
     add("--class", type=int, dest="class_idx", metavar="K", help="the image's class [that of the nearest sample]")
     add("--vgg", type=Path, metavar="FILE", help="compare by LPIPS, as published, with NVIDIA's vgg16.pt")

@@ -27,12 +27,12 @@ def add_options(sample: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     sample.set_defaults(run=run)
     sample.epilog = EXAMPLES
-    add_generator_options(sample)
     add = sample.add_argument
-    add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
-    add("--class", type=seed_list, dest="classes", metavar="K", help="classes to show, list and ranges [every class]")
+    add("--seeds", type=seed_list, metavar="LIST", default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
+    add("--class", type=seed_list, dest="classes", metavar="LIST", help="classes to show, list and ranges [all]")
     add("--projected-w", type=Path, metavar="FILE", help="instead of seeds, the result of project (.npz)")
     add("--outdir", type=Path, default=Path("samples"), help="folder for the images [samples]")
+    add_generator_options(sample)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from .arguments import add_generator_options, device_of, output_folder, seed_list
 from .bar import Bar
 
-EXAMPLES = """The top row and the left column of grid.png show the seeds themselves. Every other image is that of the
-left seed, but for the layers --styles, which it has from the seed above.
+EXAMPLES = """The top row and the left column of grid.png show the seeds. Every other image is that of the seed at its
+left, but for the layers --styles, which it has from the seed above.
 
 examples:
   gankern style-mix RUN
@@ -25,13 +25,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     parser.set_defaults(run=run)
     parser.epilog = EXAMPLES
-    add_generator_options(parser)
     add = parser.add_argument
-    add("--rows", type=seed_list, default="0-3", help="seeds at the left, list and ranges [0-3]")
-    add("--cols", type=seed_list, default="4-8", help="seeds at the top [4-8]")
-    add("--styles", type=seed_list, help="layers taken from --cols, 0 is the coarsest [7 of 18, as published: 0-6]")
-    add("--class", type=seed_list, dest="classes", metavar="K", help="classes of rows and columns, in turn [0,1,2,...]")
+    add("--rows", type=seed_list, metavar="LIST", default="0-3", help="seeds at the left, list and ranges [0-3]")
+    add("--cols", type=seed_list, metavar="LIST", default="4-8", help="seeds at the top [4-8]")
+    add("--styles", type=seed_list, metavar="LIST", help="layers from --cols, 0 is the coarsest [first 7 of 18: 0-6]")
+    add(
+        "--class", type=seed_list, dest="classes", metavar="LIST", help="classes of rows and columns, in turn [0,1,...]"
+    )
     add("--outdir", type=Path, default=Path("mixed"), help="folder for the images [mixed]")
+    add_generator_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
