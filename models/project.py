@@ -67,10 +67,9 @@ def run(args: argparse.Namespace) -> int:
         shape = trained.draw(trained.codes(trained.latents([0]), trained.labels(classes, 1))).shape[1:]
     target = read_target(args.target, shape).to(device)
     outdir = output_folder(args.outdir)
-    bar = Bar()
     torch.manual_seed(args.seed)
     c = trained.labels(classes, 1) if classes or not trained.G.c_dim else None
-    way, c = project(trained, embed, target, c, args.num_steps, lambda done: bar("steps", done, args.num_steps))
+    way, c = project(trained, embed, target, c, args.num_steps, Bar())
     found = codes_of(trained, way[-1:], c)
     with torch.no_grad():
         image = trained.draw(found)

@@ -27,7 +27,7 @@ def project(
     target: Tensor,
     c: Tensor | None,
     num_steps: int,
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[Tensor, Tensor]:
     """Optimises w, one for all layers, and the noise, so that the image resembles a target; without styles z.
 
@@ -39,7 +39,7 @@ def project(
         target: Image [1, C, H, W], -1 to 1.
         c: Label [1, c_dim], or None for that of the nearest of some samples.
         num_steps: Steps of Adam.
-        report: Told how many steps are done.
+        report: Told what is being done, how much of it is, and of how much.
 
     Returns:
         The start and w (or z) after each step [num_steps + 1, dim], and the label [1, c_dim].
@@ -49,7 +49,7 @@ def project(
     with torch.no_grad():
         wanted = embed(target)  # [1, F]
         if c is None or not trained.has_styles:
-            z, c = _nearest(trained, embed, wanted, c)
+            z, c = _nearest(trained, embed, wanted, c, report)
         mean, std = _statistics(trained, c)
         start = mean if trained.has_styles else z  # [1, dim]
     x = start.clone().requires_grad_(True)
@@ -69,7 +69,7 @@ def project(
                 for noise in noises:
                     noise.sub_(noise.mean()).mul_(noise.square().mean().rsqrt())
             way.append(x.detach().clone())
-            report(step + 1)
+            report("steps", step + 1, num_steps)
     return torch.cat(way), c
 
 
@@ -140,12 +140,17 @@ def read_projection(path: Path, trained: Trained) -> Codes:
     return Codes(tensors["z"].unflatten(1, (trained.num_layers, -1)), tensors["c"])
 
 
-def _nearest(trained: Trained, embed: Embedding, wanted: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+def _nearest(
+    trained: Trained, embed: Embedding, wanted: Tensor, c: Tensor | None, report: Callable[[str, int, int], None]
+) -> tuple[Tensor, Tensor]:
     """Of random latents, with the label given or one each, that of the nearest image: z [1, z_dim], c [1, c_dim]."""
     z = torch.randn(CANDIDATES, trained.G.z_dim).to(trained.device)
     cs = trained.labels(None, CANDIDATES) if c is None else c.expand(CANDIDATES, -1)
-    pairs = zip(z.split(1), cs.split(1), strict=True)
-    distances = [(embed(trained.draw(trained.codes(*pair))) - wanted).square().sum() for pair in pairs]
+    distances = []
+    for i in range(CANDIDATES):
+        image = trained.draw(trained.codes(z[i : i + 1], cs[i : i + 1]))  # [1, C, H, W]
+        distances.append((embed(image) - wanted).square().sum())
+        report("samples", i + 1, CANDIDATES)
     best = int(torch.stack(distances).argmin())
     return z[best : best + 1], cs[best : best + 1]
 

@@ -29,9 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rows", type=seed_list, metavar="LIST", default="0-3", help="seeds at the left, list and ranges [0-3]")
     add("--cols", type=seed_list, metavar="LIST", default="4-8", help="seeds at the top [4-8]")
     add("--styles", type=seed_list, metavar="LIST", help="layers from --cols, 0 is the coarsest [first 7 of 18: 0-6]")
-    add(
-        "--class", type=seed_list, dest="classes", metavar="LIST", help="classes of rows and columns, in turn [0,1,...]"
-    )
+    add("--class", type=seed_list, dest="classes", metavar="LIST", help="classes of rows and columns in turn [0,1,...]")
     add("--outdir", type=Path, default=Path("mixed"), help="folder for the images [mixed]")
     add_generator_options(parser)
 

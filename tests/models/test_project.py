@@ -32,7 +32,9 @@ def test_the_result_is_written_and_sample_draws_it_again(
 ) -> None:
     path, out = written(tmp_path, family, img_channels=3), tmp_path / "out"
     assert gankern("project", path, "--target", photo, "--num-steps", 4, "--outdir", out) == 0
-    assert "the distance fell from" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "the distance fell from" in said.out
+    assert "steps ############################## 4/4" in said.err
     assert {p.name for p in out.iterdir()} - {"proj.mp4", "proj.webp"} == {"target.png", "proj.png", result}
     assert len(list(out.iterdir())) == 4
     assert np.load(out / result)[result[10]].shape == ((1, 8, 16) if family == "stylegan2" else (1, 16))

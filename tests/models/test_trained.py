@@ -28,6 +28,25 @@ def test_a_seed_and_a_class_give_the_image_that_the_generator_draws_of_them(fami
         assert torch.equal(one.draw(codes), one.G(z, c, **keywords))
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("biggan", {"deep": True}), ("biggan", {"hier": False, "shared_dim": 0}), ("sagan", {"modulation": "self"})],
+)
+def test_one_z_for_all_layers_is_one_part(family: str, options: dict[str, object]) -> None:
+    assert trained(family, **options).num_layers == 1
+
+
+@pytest.mark.parametrize("family", ["stylegan", "progan"])
+def test_a_network_that_is_still_growing_is_drawn_at_its_size(family: str) -> None:
+    source = checkpoint(family)
+    source.G_ema.grow(16, True)
+    source.G_ema.alpha.fill_(0.5)
+    for G in (source.G_ema, in_fp32(source, source.G_ema)):
+        one = Trained(G, family)
+        (images,) = one.draw_in_parts(one.codes(one.latents([0, 1]), one.labels(None, 2)))
+        assert images.shape == (2, 1, 16, 16)
+
+
 def test_the_latents_of_a_seed_are_those_of_the_published_tools() -> None:
     expected = np.random.RandomState(85).randn(1, 16)
     torch.testing.assert_close(trained("stylegan2").latents([1, 85])[1:], torch.from_numpy(expected).float())
