@@ -4,10 +4,34 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+def add_generator_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what every tool for a trained generator takes."""
+    add = parser.add_argument
+    add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
+    add("--trunc", type=float, default=1.0, metavar="PSI", help="truncation: 1 for full variety, 0.7 for safety [1]")
+    add("--trunc-cutoff", type=int, metavar="N", help="truncate the first N styles alone, the coarse ones [all]")
+    add("--noise-mode", choices=("const", "random", "none"), help="noise of StyleGAN's layers [const]")
+    add("--device", help="cpu, cuda, ... [cuda if there is one]")
+
+
+def output_folder(path: Path) -> Path:
+    """The folder of --outdir, made if it is not there.
+
+    Raises:
+        ValueError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--outdir {path}: cannot make this folder ({error.strerror})") from error
+    return path
 
 
 def device_of(name: str | None) -> torch.device:

@@ -7,7 +7,18 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, dataset_command, evaluate, export_command, sample, train
+from . import (
+    convert_command,
+    dataset_command,
+    evaluate,
+    explore,
+    export_command,
+    interpolate,
+    project,
+    sample,
+    style_mix,
+    train,
+)
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -19,6 +30,8 @@ EXAMPLES = """examples:
   gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run
+  gankern explore runs/00000-digits-cond --open        the same in the browser, with sliders
+  gankern interpolate runs/00000-digits-cond           a video from image to image
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
   gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
@@ -34,6 +47,10 @@ WORDLESS = {KeyboardInterrupt: "interrupted", MemoryError: "out of memory"}
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
+    "style-mix": (style_mix.add_options, "mix the layers of several images"),
+    "interpolate": (interpolate.add_options, "make a video from image to image, in a loop"),
+    "project": (project.add_options, "find the styles that draw an image of yours"),
+    "explore": (explore.add_options, "try a model out in the browser"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
     "dataset": (dataset_command.add_options, "make a data set of image files, LSUN, CIFAR-10 or MNIST"),
     "export": (export_command.add_options, "write a generator for torch.export or ONNX"),

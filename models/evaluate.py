@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import device_of
+from .bar import Bar
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, device: torch.device) -> int:
     from .metrics.evaluation import evaluate
     from .ranks import rank
-    from .sample import load_generator
+    from .trained import load_generator
     from .training.data import open_data
 
     checkpoint, G_ema = load_generator(args.checkpoint, device)
@@ -143,26 +143,3 @@ def _options(args: argparse.Namespace) -> Options:
     cache = None if args.cache == "none" else Path(args.cache) if args.cache else default_folder()
     files = {"inception": args.inception, "vgg": args.vgg, "lpips": args.lpips}
     return Options(num_fake=args.num_fake, num_real=args.num_real, cache=cache, **files)
-
-
-class Bar:
-    """Draws progress on stderr: a bar that fills on a terminal, one line per stage in a log file."""
-
-    WIDTH = 30
-
-    def __init__(self) -> None:
-        self.terminal = sys.stderr.isatty()
-        self.what = ""
-        self.start = self.shown = 0.0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = time.perf_counter()
-        if what != self.what:
-            self.what, self.start = what, now
-        if done < total and (not self.terminal or now - self.shown < 0.1):
-            return
-        self.shown = now
-        filled = self.WIDTH * done // total
-        line = f"{what:>16} {'#' * filled}{'.' * (self.WIDTH - filled)} {done}/{total}  {now - self.start:.0f} s"
-        start, end = ("\r", "\x1b[K") if self.terminal else ("", "")
-        print(f"{start}{line}{end}", end="" if done < total else "\n", file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from .export import WRITERS, Images, example_inputs, trace
-    from .sample import in_fp32, load_generator
+    from .trained import in_fp32, load_generator
 
     suffix = args.target.suffix.lower()
     if suffix not in WRITERS:

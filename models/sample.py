@@ -3,110 +3,82 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .arguments import device_of, seed_list
+from .arguments import add_generator_options, device_of, output_folder, seed_list
+from .bar import Bar
 
 if TYPE_CHECKING:
-    import torch
+    from .trained import Codes, Trained
 
-    from .convert import Checkpoint
-    from .training.state import Generator
+EXAMPLES = """examples:
+  gankern sample RUN                                            16 seeds, every class
+  gankern sample ffhq.pkl --seeds 85,265,297 --trunc 0.7        the seeds of the published tools give their images
+  gankern sample RUN --class 3,5 --noise-mode none
+  gankern sample RUN --projected-w projected/projected_w.npz    what `gankern project` found
+"""
+
+
+GRID_IMAGES = 400  # in the grid at most, whole rows
 
 
 def add_options(sample: argparse.ArgumentParser) -> None:
     """Adds the command's options to its parser."""
     sample.set_defaults(run=run)
+    sample.epilog = EXAMPLES
     add = sample.add_argument
-    add("checkpoint", metavar="CKPT", type=Path, help="a run folder, or any checkpoint, also of other projects")
-    add("--seeds", type=seed_list, default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
-    add("--trunc", type=float, default=1.0, help="truncation: 1 for full variety, 0.7 for safer images [1]")
-    add("--class", type=int, dest="class_idx", metavar="K", help="class to show [every class, for each seed]")
+    add("--seeds", type=seed_list, metavar="LIST", default="0-15", help="list and ranges, e.g. 0,1,4-7 [0-15]")
+    add("--class", type=seed_list, dest="classes", metavar="LIST", help="classes to show, list and ranges [all]")
+    add("--projected-w", type=Path, metavar="FILE", help="instead of seeds, the result of project (.npz)")
     add("--outdir", type=Path, default=Path("samples"), help="folder for the images [samples]")
-    add("--device", help="cpu, cuda, ... [cuda if there is one]")
+    add_generator_options(sample)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes one PNG per seed (and class), and a grid of all."""
     import torch
 
-    from .training.pictures import generate, present, tile
+    from .trained import Trained
+    from .training.pictures import present, tile
     from .training.png import write_png
 
-    device = device_of(args.device)
-    checkpoint, G_ema = load_generator(args.checkpoint, device)
-    model = checkpoint.model
-    classes = _classes(args.class_idx, model.c_dim)
-    if args.trunc != 1 and checkpoint.family == "progan":
-        raise ValueError(f"--trunc must be 1 for ProGAN, which gives every latent the same length, got {args.trunc:g}")
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in args.seeds:
-        z = latent(G_ema, seed, args.trunc).to(device)
-        c = torch.eye(model.c_dim, device=device)[classes] if classes else torch.zeros(1, 0, device=device)
-        with torch.no_grad():
-            psi = args.trunc if hasattr(G_ema, "mapping") else 1.0
-            img = generate(G_ema, z.repeat(len(c), 1), c, psi)  # [classes, C, h, w]
-        for k, one in enumerate(img):
-            suffix = f"-class{classes[k]}" if classes else ""
-            write_png(args.outdir / f"seed{seed:04d}{suffix}.png", tile(one[None], 1))
-        rows.append(img)
-    grid = args.outdir / "grid.png"
-    write_png(grid, tile(present(torch.cat(rows)), len(rows[0])))
-    print(f"{len(rows) * len(rows[0])} images in {args.outdir}, all of them in {grid} (one row per seed)")
+    trained = Trained.load(args.checkpoint, device_of(args.device))
+    noise_mode = trained.noise_mode(args.noise_mode)
+    codes, names, columns = _projected(args, trained) if args.projected_w else _of_seeds(args, trained)
+    outdir = output_folder(args.outdir)
+    torch.manual_seed(args.seeds[0])  # of random noise
+    bar, remaining = Bar(), iter(names)
+    shown: list[torch.Tensor] = []
+    in_grid = max(GRID_IMAGES // columns, 1) * columns
+    for part in trained.draw_in_parts(codes, noise_mode, lambda done, total: bar("images", done, total)):
+        for image in part:
+            write_png(outdir / f"{next(remaining)}.png", tile(image[None], 1))
+        shown += part[: in_grid - len(shown)]
+    grid = outdir / "grid.png"
+    write_png(grid, tile(present(torch.stack(shown)), columns))
+    which = "all of them" if len(shown) == len(names) else f"the first {len(shown)}"
+    print(f"{len(names)} images in {outdir}, {which} in {grid}" + (" (one row per seed)" if columns > 1 else ""))
     return 0
 
 
-def load_generator(path: Path, device: torch.device) -> tuple[Checkpoint, Generator]:
-    """A checkpoint, and its averaged generator or, where there is none, its plain one."""
-    from . import convert
-    from .training.standing import with_standing_statistics
-
-    checkpoint = convert.load(path)
-    G = checkpoint.G_ema or checkpoint.G
-    if G is None:
-        raise ValueError(f"{path} has no generator, only {', '.join(checkpoint.networks())}")
-    if checkpoint.model.precision == "fp16" and device.type == "cpu":
-        G = in_fp32(checkpoint, G)
-    G = G.to(device).eval()
-    if checkpoint.training is not None:
-        G = with_standing_statistics(G, checkpoint.training.standing_batches, checkpoint.training.batch)
-    return checkpoint, G
+def _of_seeds(args: argparse.Namespace, trained: Trained) -> tuple[Codes, list[str], int]:
+    """For each seed all classes: the codes, their files' names and the classes' number."""
+    c_dim = trained.G.c_dim
+    classes = args.classes if args.classes else list(range(c_dim))
+    columns = max(len(classes), 1)
+    c = trained.labels(args.classes, columns).repeat(len(args.seeds), 1)  # [seeds * columns, c_dim]
+    z = trained.latents(args.seeds).repeat_interleave(columns, 0)  # [seeds * columns, z_dim]
+    suffixes = [f"-class{k}" for k in classes] or [""]
+    names = [f"seed{seed:04d}{suffix}" for seed in args.seeds for suffix in suffixes]
+    return trained.codes(z, c, args.trunc, args.trunc_cutoff), names, columns
 
 
-def in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
-    """The same generator where every layer computes in fp32, on its device and in evaluation mode."""
-    from .config import FAMILIES
+def _projected(args: argparse.Namespace, trained: Trained) -> tuple[Codes, list[str], int]:
+    """The codes of a file that `project` or the published projector wrote."""
+    from .projection import read_projection
 
-    wanted = {"num_fp16_res": 0, "precision": "fp32"}
-    options: Any = checkpoint.model
-    options = replace(options, **{name: value for name, value in wanted.items() if hasattr(options, name)})
-    other: Generator = FAMILIES[checkpoint.family].build(options)[0]
-    other.load_state_dict(G.state_dict())
-    if hasattr(G, "grow"):
-        other.grow(G.resolution, G.fading)
-    return other.to(next(G.parameters()).device).eval()
-
-
-def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:
-    """z [1, z_dim]; where there are no styles to truncate it is itself truncated, to 2 * truncation, if that is not 1.
-
-    Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1; with
-        the standard deviation and the threshold of the generators published with it.
-    """
-    import torch
-
-    from .training.latents import truncated_latents
-
-    generator = torch.Generator().manual_seed(seed)
-    if truncation == 1 or hasattr(G, "mapping"):
-        return torch.randn(1, G.z_dim, generator=generator)
-    return truncated_latents(1, G.z_dim, 2 * truncation, truncation, generator)
-
-
-def _classes(class_idx: int | None, c_dim: int) -> list[int]:
-    if class_idx is not None and not 0 <= class_idx < c_dim:
-        raise ValueError(f"--class must be below the model's number of classes = {c_dim}, got {class_idx}")
-    return list(range(c_dim)) if class_idx is None else [class_idx]
+    if args.trunc != 1 or args.trunc_cutoff is not None or args.classes:
+        raise ValueError("--trunc, --trunc-cutoff and --class do not apply to --projected-w, whose styles are given")
+    codes = read_projection(args.projected_w, trained)
+    return codes, [f"proj{i:02d}" for i in range(len(codes))], 1

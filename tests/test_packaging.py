@@ -69,7 +69,7 @@ def test_the_wheel_holds_the_library_the_models_and_the_kernels(source, tmp_path
     (wheel,) = tmp_path.glob("gankern-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert modules("gankern", "gankern") | modules("models", "gankern/models") <= names
-    assert "gankern/models/training/digits.npz" in names
+    assert {"gankern/models/training/digits.npz", "gankern/models/explore.html"} <= names
     assert "gankern/models/training/DIGITS.md" in names, "the attribution goes with the data"
     for stem in ("_C.", "_host."):
         assert [n for n in names if n.startswith(f"gankern/{stem}") and n.endswith(".so")], stem
@@ -112,6 +112,7 @@ def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
         "LICENSE",
         "README.md",
         "models/training/digits.npz",
+        "models/explore.html",
     }
     assert needed - names == set()
 

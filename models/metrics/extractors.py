@@ -110,16 +110,22 @@ def load_lpips(path: str | Path | None, device: torch.device | str = "cpu") -> C
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018, equation 1.
     """
+    embed = load_lpips_embedding(path, device)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        first, second = embed(torch.cat([a, b])).chunk(2)  # [N, F] each
+        return (first - second).square().sum(1)
+
+    return distance
+
+
+def load_lpips_embedding(path: str | Path | None, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
+    """What `load_lpips` compares: float images [N, 3, H, W] in [-1, 1] to [N, F]; arguments and errors are the same."""
     file = _existing(path, "lpips")
     if not is_torchscript(file):
         raise ValueError(f"lpips: {file} is not TorchScript, expected {FILES['lpips'][0]} of NVIDIA")
     embed = _scripted(file, {"resize_images": False, "return_lpips": True}, device)
-
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        first, second = embed((torch.cat([a, b]) + 1) * 127.5).chunk(2)  # [N, ...] each, pixels in [0, 255]
-        return (first - second).square().flatten(1).sum(1)
-
-    return distance
+    return lambda images: embed((images + 1) * 127.5).flatten(1)  # pixels in [0, 255]
 
 
 def is_torchscript(file: Path) -> bool:

@@ -1,36 +1,30 @@
 """Latents to look at: truncated, for generators without a mapping network."""
 
+import math
+
 import torch
 from torch import Tensor
 
 
-def truncated_latents(
-    n: int,
-    z_dim: int,
-    threshold: float | None = None,
-    std: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Latents z [n, z_dim] from a normal distribution whose values beyond a threshold are drawn again.
+def truncate(z: Tensor, threshold: float = 2.0) -> Tensor:
+    """Latents of a normal distribution, moved to that of a normal distribution whose values stay below a threshold.
+
+    Every value keeps its rank: the value x comes out for which Phi(x), counted between the thresholds, is Phi(z). So a
+    seed's image changes smoothly with the threshold, as it would not if values beyond were drawn again.
 
     Args:
-        n: Their number.
-        z_dim: Their dimension.
-        threshold: Largest |z|, e.g. 0.5 for fidelity at the cost of variety; None does not truncate.
-        std: Standard deviation of the distribution before it is truncated. BigGAN-PyTorch's `z_var` is this number,
-            its name notwithstanding, and its "truncation curves" vary it, without a threshold; the generators on
-            TensorFlow Hub are sampled with std t and threshold 2 t.
-        generator: Source of the random numbers; its device is that of the result.
+        z: Latents [N, z_dim] from N(0, 1).
+        threshold: Largest |x|, positive.
+
+    Returns:
+        [N, z_dim].
 
     Raises:
-        ValueError: A number is not positive.
+        ValueError: The threshold is not positive.
 
     Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis", 2019, section 3.1.
     """
-    for name, value in (("std", std), ("threshold", threshold)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    z = torch.empty([n, z_dim], device=generator.device if generator else None)
-    if threshold is None:
-        return z.normal_(0, std, generator=generator)
-    return torch.nn.init.trunc_normal_(z, 0, std, -threshold, threshold, generator=generator)
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive, got {threshold}")
+    inside = math.erf(threshold / math.sqrt(2))  # the probability between the thresholds
+    return torch.erfinv(inside * torch.erf(z.double() / math.sqrt(2))).mul(math.sqrt(2)).to(z.dtype)

@@ -36,10 +36,14 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 
 
 def present(images: Tensor) -> Tensor:
-    """Repeats the pixels of images [N, C, H, W] in [-1, 1] until they are `TILE` wide, and adds a dark gap."""
-    factor = max(TILE // images.shape[-1], 1)
-    images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    return F.pad(images, (0, GAP, 0, GAP), value=-0.6)
+    """Enlarges small images [N, C, H, W] in [-1, 1] to `TILE`, and adds a dark gap."""
+    return F.pad(enlarge(images, TILE), (0, GAP, 0, GAP), value=-0.6)
+
+
+def enlarge(images: Tensor, width: int) -> Tensor:
+    """Repeats the pixels of images [N, C, H, W] as often as they fit into a width."""
+    factor = max(width // images.shape[-1], 1)
+    return images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
 
 
 def grid_columns(data: ImageData) -> int:

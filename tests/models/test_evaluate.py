@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gankern.models import cli
-from gankern.models.evaluate import Bar, measuring
+from gankern.models.bar import Bar
+from gankern.models.evaluate import measuring
 from gankern.models.training.data import open_data
 from gankern.models.training.run_folder import read_metrics
 
