@@ -55,6 +55,11 @@ def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Ten
         raise bad_value(op, argument, f"be on the device of x, {x.device}", tensor.device)
 
 
+def is_integer(value: object) -> bool:
+    """A bool is none: torch takes it for one in some places and refuses it in others."""
+    return isinstance(value, int | torch.SymInt) and not isinstance(value, bool)
+
+
 def check_number(op: str, argument: str, value: object) -> None:
     """A real number, not a tensor: a tensor's value would have to be read from its device."""
     if isinstance(value, float) and value != value:

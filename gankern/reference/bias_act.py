@@ -69,7 +69,9 @@ def bias_act(
     else:
         x = activation_funcs[act].func(x, alpha)
         x = x if gain == 1 else x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    if clamp is None or clamp > torch.finfo(x.dtype).max:
+        return x
+    return x.clamp(-clamp, clamp)
 
 
 def slope_derivative(

@@ -41,7 +41,9 @@ def conditional_batch_norm(
         y = _affine(x, gain, bias)
     if relu:
         y = y.relu_()
-    return (y if up == 1 else F.interpolate(y, scale_factor=up, mode="nearest")), mean, var
+    if up > 1:  # torch does not interpolate images without channels
+        y = F.interpolate(y, scale_factor=up, mode="nearest") if y.numel() > 0 else y.repeat(1, 1, up, up)
+    return y, mean, var
 
 
 def _affine(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
