@@ -202,7 +202,7 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
     """Both tensors, in the dtype of autocast where that is on, as torch's own convolutions."""
     checks.check_image(op, input, "input")
     checks.check_floating(op, "weight", weight)
-    if not isinstance(groups, int) or groups < 1 or input.shape[1] % groups != 0:
+    if not checks.is_integer(groups) or groups < 1 or input.shape[1] % groups != 0:
         expected = f"be an integer of at least 1 that divides I = {input.shape[1]}"
         raise checks.bad_value(op, "groups", expected, repr(groups))
     if input.device.type != "meta" and torch.is_autocast_enabled(input.device.type):

@@ -113,7 +113,7 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
     for name, values in (("us", us), ("vs", vs or us), ("sigmas", us if sigmas is None else sigmas), ("dim", dims)):
         if len(values) != number:
             raise checks.bad_value(OP, name, f"have one element for each of {number} weights", len(values))
-    if not isinstance(num_iters, int) or num_iters < 1:
+    if not checks.is_integer(num_iters) or num_iters < 1:
         raise checks.bad_value(OP, "num_iters", "be an integer of at least 1", repr(num_iters))
     if order not in ("v", "u"):
         raise checks.bad_value(OP, "order", "be 'v' or 'u'", repr(order))
@@ -129,7 +129,7 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
             raise checks.bad_value(
                 OP, f"weights[{i}]", "have two dimensions and an element at least", list(weight.shape)
             )
-        if not isinstance(dim, int) or not 0 <= dim < weight.ndim:
+        if not checks.is_integer(dim) or not 0 <= dim < weight.ndim:
             raise checks.bad_value(OP, "dim", f"be in [0, {weight.ndim}) for weights[{i}]", repr(dim))
         rows = weight.shape[dim]
         _check_buffer(f"us[{i}]", us[i], weight, rows)

@@ -42,7 +42,11 @@ def setup_filter(
     Raises:
         ValueError: f is empty or has more than two dimensions, or separable is asked of a 2-D filter.
     """
-    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    checks.check_number("setup_filter", "gain", gain)
+    try:
+        taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # a string, rows of different lengths
+        raise checks.bad_value("setup_filter", "f", "be a number or an array of numbers", repr(f)) from error
     if taps.ndim > 2 or taps.numel() == 0:
         raise checks.bad_value("setup_filter", "f", "be a number or have shape [taps] or [h, w]", list(taps.shape))
     if taps.ndim == 2 and separable:

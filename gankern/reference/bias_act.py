@@ -30,7 +30,7 @@ activation_funcs = {
     "sigmoid": Activation(lambda u, alpha: torch.sigmoid(u), 0.0, 1.0, True),
     "elu": Activation(lambda u, alpha: F.elu(u), 0.0, 1.0, True),
     "selu": Activation(lambda u, alpha: F.selu(u), 0.0, 1.0, True),
-    "softplus": Activation(lambda u, alpha: F.softplus(u), 0.0, 1.0, True),
+    "softplus": Activation(lambda u, alpha: F.softplus(u, threshold=40), 0.0, 1.0, True),  # 20 is too small in float64
     "swish": Activation(lambda u, alpha: F.silu(u), 0.0, math.sqrt(2), True),
 }
 

@@ -33,7 +33,7 @@ def conditional_batch_norm(
         y = _affine(x, scale, bias - mean * scale)
     else:
         total = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if group is None and not exact:
+        if group is None and not exact and eps > 0:  # torch's refuses 0
             mean, var = (torch.zeros([x.shape[1]], dtype=total, device=x.device) for _ in range(2))
             x = F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps)  # fills mean and var
         else:

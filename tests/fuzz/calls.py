@@ -32,7 +32,8 @@ class Tensor:
     Attributes:
         shape, strides: Any that torch can express: gaps, 0 (expanded), elements that share memory.
         dtype: A key of DTYPES.
-        values: "normal", "zero", "tiny" (denormal), "large" (1e4), "largest" (of the dtype), "nan" and "inf" (some are).
+        values: "normal", "positive", "zero", "tiny" (denormal), "large" (1e4), "largest" (of the dtype), "nan" and "inf"
+            (some are).
         seed: Of the numbers.
         device: "" for the one that the call runs on, or "meta".
     """
@@ -54,7 +55,7 @@ class Call:
         arguments: By name: numbers, strings, Tensors, lists of them.
         order: Derivatives that are compared too: 0, 1 or 2.
         forced: Whether the backend is forced, or chosen by gankern.
-        dy: Of the gradient: "dense", "permuted" or "expanded" (what sum() hands back).
+        dy: Of the gradient: "dense", "permuted", "expanded" (what sum() hands back), or "nan" (dense, some are NaN).
     """
 
     op: str
@@ -121,7 +122,7 @@ def random_values(made_from: Tensor, size: int) -> torch.Tensor:
     if not dtype.is_floating_point:
         return normal.mul(3).to(dtype)
     scale = {"zero": 0.0, "tiny": torch.finfo(dtype).tiny / 8, "large": 1e4, "largest": torch.finfo(dtype).max / 4}
-    values = normal * scale.get(made_from.values, 1.0)
+    values = normal.abs() + 0.5 if made_from.values == "positive" else normal * scale.get(made_from.values, 1.0)
     if made_from.values in ("nan", "inf"):
         some = torch.rand([size], generator=generator) < 0.1
         values[some] = torch.nan if made_from.values == "nan" else torch.inf * normal[some].sign()
@@ -172,14 +173,17 @@ def function(op: str) -> Callable[..., Any]:
 
 
 class Arranged:
-    """The arguments of a call in memory; `wide` in float64, with the same values."""
+    """The arguments of a call in memory; `wide` in float64, with the same values; all wrong by shares of `noise`."""
 
-    def __init__(self, call: Call, device: str, wide: bool = False) -> None:
+    def __init__(self, call: Call, device: str, wide: bool = False, noise: float = 0.0) -> None:
         self.placed: dict[str, list[Placed]] = {}
         self.arguments = {name: self._arrange(name, value, device) for name, value in call.arguments.items()}
         if wide:
             for name in set(self.placed) - FLOAT32:
                 self.arguments[name] = _map(lambda t: t.double() if t.is_floating_point() else t, self.arguments[name])
+        if noise > 0:
+            for name in self.placed:
+                self.arguments[name] = _map(lambda t: with_noise(t, noise), self.arguments[name])
         self.inputs: list[torch.Tensor] = []
         self.names: list[str] = []
         if call.order > 0:
@@ -207,9 +211,18 @@ class Arranged:
 
         return make
 
+    def tensors(self) -> list[torch.Tensor]:
+        return [placed.view for placed in itertools.chain(*self.placed.values()) if not placed.is_meta]
+
     def damaged(self, op: str) -> list[str]:
         written = WRITTEN.get(op, ())
         return [name for name, all_ in self.placed.items() if not all(p.is_intact(name in written) for p in all_)]
+
+
+def with_noise(t: torch.Tensor, noise: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(t.numel())
+    shares = 1 + noise * torch.randn(t.shape, dtype=torch.float64, generator=generator)
+    return (t * shares.to(t.device)).to(t.dtype) if t.is_floating_point() else t
 
 
 def _map(f: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
