@@ -105,8 +105,8 @@ def slope_derivative(
             derivative = 1 - 2 * v
         elif act == "softplus":
             derivative = torch.exp(-v)
-        else:  # elu and selu: s = y + constant up to zero, constant above
-            derivative = (v <= 0).to(r.dtype)
+        else:  # elu and selu: s = y + constant below zero, constant above
+            derivative = (v < 0).to(r.dtype)
     if clamp is not None:
         derivative = torch.where(y.abs() < clamp, derivative, 0.0)
     return derivative.to(ref.dtype)

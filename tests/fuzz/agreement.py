@@ -54,11 +54,11 @@ def check(call: Call, backend: str, device: str) -> str:
         exact = run(call, Arranged(call, device, wide), "eager", eager.gradients)
         if exact.error is not None:
             raise Disagreement(f"float64 alone is refused: {exact.error!r}")
-        noisy = run(
-            call, Arranged(call, device, wide, noise), "eager", [with_noise(d, noise) for d in eager.gradients]
-        )
+        noisy = run(call, Arranged(call, device, wide, noise), "eager", [with_noise(d, noise) for d in eager.gradients])
     magnitude = largest([*arranged.tensors(), *eager.gradients])
-    is_nan = any(not y.isfinite().all() for name, y in exact.values.items() if name[0] == "y" and y.device.type != "meta")
+    is_nan = any(
+        not y.isfinite().all() for name, y in exact.values.items() if name[0] == "y" and y.device.type != "meta"
+    )
     for name, value in actual.values.items():
         if name[0] == "d" and is_nan:
             continue  # of what is not finite, the gradient is nobody's promise

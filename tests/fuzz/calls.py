@@ -229,4 +229,3 @@ def _map(f: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     if isinstance(value, list):
         return [_map(f, v) for v in value]
     return f(value) if isinstance(value, torch.Tensor) else value
-
