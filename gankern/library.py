@@ -24,6 +24,12 @@ LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in
 _inputs_only = 0  # how many are inside, of all threads: who entered first may leave first
 
 
+if hasattr(os, "register_at_fork"):
+    # A fork copies OpenMP's records of its threads, but not the threads: a child that asks for them waits for ever, in
+    # torch's loops as in ours. One thread needs none; torch's DataLoader does the same in its workers.
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+
+
 def ops(backend: str) -> Any:
     """The namespace of a backend's ops: `ops("native").bias_act(...)`."""
     return getattr(torch.ops, NAMESPACES[backend])

@@ -94,8 +94,8 @@ def differentiate(
     if not ys:
         return
 
-    def handed_in(like: torch.Tensor) -> torch.Tensor:
-        dense = random_like(like, call.dy, len(outcome.gradients)) if given is None else next(given).to(like.dtype)
+    def handed_in(like: torch.Tensor, layout: str = call.dy) -> torch.Tensor:
+        dense = random_like(like, layout, len(outcome.gradients)) if given is None else next(given).to(like.dtype)
         outcome.gradients.append(dense)
         return dense.detach().requires_grad_(call.order == 2)
 
@@ -106,7 +106,7 @@ def differentiate(
     first = [d for d in found if d is not None and d.requires_grad]
     if call.order < 2 or not first:
         return
-    tangents = [handed_in(d) for d in first]
+    tangents = [handed_in(d, "permuted") for d in first]
     wrt = [*arranged.inputs, *dys]
     names = [*arranged.names, *("y" for _ in dys)]
     second = torch.autograd.grad(first, wrt, tangents, allow_unused=True)
@@ -132,8 +132,7 @@ def check_refusal(call: Call, actual: Exception | None, eager: Exception | None)
     if re.search(TOO_LARGE, str(actual)) and re.search(TOO_LARGE, str(eager)):
         return
     for error in (actual, eager):
-        said = re.match(r"gankern\.(\w+): (\w+)", str(error))
-        if said is None or not any(name in str(error) for name in [*call.arguments, "padding"]):
+        if not re.match(r"gankern\.\w+: \w+", str(error)):
             raise Disagreement(f"an unclear error: {error!r}")
 
 

@@ -32,8 +32,8 @@ class Tensor:
     Attributes:
         shape, strides: Any that torch can express: gaps, 0 (expanded), elements that share memory.
         dtype: A key of DTYPES.
-        values: "normal", "positive", "zero", "tiny" (denormal), "large" (1e4), "largest" (of the dtype), "nan" and "inf"
-            (some are).
+        values: "normal", "positive", "zero", "tiny" (denormal), "large" (1e4), "largest" (of the dtype), or "nan" or
+            "inf" (some are).
         seed: Of the numbers.
         device: "" for the one that the call runs on, or "meta".
     """
