@@ -2,6 +2,8 @@
 # make test    the whole test suite
 # make lint    ruff, mypy, clang-format
 # make bench   the benchmarks of the ops on this machine
+# make fuzz    any calls of the ops against the reference: GANKERN_FUZZ=20000 of all ops; docs/reliability.md
+# make sanitize   the CPU kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 # make dropin-check PEER=path   a checkout of a published project, before and after gankern.patch()
 # Each sets up what it needs in .venv, once. Settings: PYTHON=python3.12, TORCH=torch==2.11.0, GANKERN_BUILD=cpu.
 
@@ -11,7 +13,7 @@ VENV ?= .venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
 RUN := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 $(VENV)/bin
 
-.PHONY: demo test lint format bench dropin-check clean
+.PHONY: demo test lint format bench fuzz sanitize dropin-check clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.built
@@ -33,6 +35,12 @@ format: $(VENV)/.tested
 
 bench: $(VENV)/.tested
 	$(RUN)/python -m bench.run
+
+fuzz: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(RUN)/python tests/fuzz/long_run.py --save bench/results/fuzz-cpu.json
+
+sanitize: $(VENV)/.tested
+	PYTHONPATH= $(RUN)/python tests/sanitizers/check.py --save bench/results/sanitizers-cpu.json
 
 dropin-check: $(VENV)/.built
 	@test -n "$(PEER)" || { echo "make dropin-check PEER=path/to/checkout"; exit 2; }

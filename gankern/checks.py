@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -68,3 +70,13 @@ def check_number(op: str, argument: str, value: object) -> None:
         return
     if isinstance(value, torch.Tensor) or not hasattr(value, "__float__"):
         raise bad_type(op, argument, "be a number", type(value).__name__)
+
+
+def check_deterministic(op: str, expected: str) -> None:
+    """Raises or warns, as torch's own ops do, where deterministic algorithms are insisted on and this one is none."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    text = f"gankern.{op}: torch.use_deterministic_algorithms must be off, {expected}"
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(text)
+    warnings.warn(text, stacklevel=2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from case import DTYPES, LAYOUTS, Case, like_random
 from cases import CASES, MODULES
 
 import gankern
-from gankern import dispatch, inputs_only, library, transformed_weights
+from gankern import checks, dispatch, inputs_only, library, transformed_weights
 
 CALLERS = 8
 CORE = [case for case in CASES if case.core]
@@ -188,6 +191,26 @@ def test_settings_of_eight_threads_leave_nothing_behind():
     at_once(work)
     assert dispatch._forced == forced
     assert library._inputs_only == 0
+
+
+def test_kernels_that_add_in_no_fixed_order_are_known():
+    """Each of them asks `checks.check_deterministic`."""
+    root = Path(gankern.__file__).parents[1]
+    sources = [*root.glob("gankern/triton/*.py"), *root.glob("csrc/c*/*.*")]
+    adding = {path.stem for path in sources if "atomic_add(" in (text := path.read_text()) or "atomicAdd" in text}
+    assert adding == {"grid_sample"}
+    assert "checks.check_deterministic(" in (root / "gankern/ops/grid_sample.py").read_text()
+
+
+@pytest.mark.parametrize(("mode", "outcome"), [("off", None), ("warn", UserWarning), ("on", RuntimeError)])
+def test_an_op_that_is_not_deterministic_says_so_as_torchs_do(mode, outcome, monkeypatch):
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: mode != "off")
+    monkeypatch.setattr(torch, "is_deterministic_algorithms_warn_only_enabled", lambda: mode == "warn")
+    with warnings.catch_warnings(record=mode == "warn") as caught:
+        context = pytest.raises(outcome, match=r"gankern\.grid_sample") if mode == "on" else contextlib.nullcontext()
+        with context:
+            checks.check_deterministic("grid_sample", "for its sum has no fixed order")
+    assert [type(w.message) for w in caught or []] == ([UserWarning] if mode == "warn" else [])
 
 
 def test_deterministic_algorithms_give_the_same_bits_twice():
