@@ -5,6 +5,8 @@
 # make gpu-check [PEER=path]    on a machine with a GPU: build, tests, sanitizers, figures, one JSON; under ten minutes
 # make faults  kills and stops runs of the command hundreds of times (GANKERN_KILLS=500), and trains for 10 minutes in one
 #              process: nothing is lost, nothing grows; docs/faults.md
+# make fuzz    any calls of the ops against the reference: GANKERN_FUZZ=20000 of all ops; docs/reliability.md
+# make sanitize   the CPU kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 # make dropin-check PEER=path   a checkout of a published project, before and after gankern.patch()
 # Each sets up what it needs in .venv, once. Settings: PYTHON=python3.12, TORCH=torch==2.11.0, GANKERN_BUILD=cpu.
 
@@ -14,7 +16,7 @@ VENV ?= .venv
 SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*)
 RUN := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=20000 $(VENV)/bin
 
-.PHONY: demo test lint format bench gpu-check faults dropin-check clean
+.PHONY: demo test lint format bench gpu-check faults fuzz sanitize dropin-check clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.built
@@ -43,6 +45,12 @@ gpu-check:  # with the Python that has the GPU's PyTorch, and into it
 faults: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(RUN)/python tests/models/training/count_faults.py
 	OMP_NUM_THREADS=1 $(RUN)/python tests/models/training/soak.py
+
+fuzz: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(RUN)/python tests/fuzz/long_run.py --save bench/results/fuzz-cpu.json
+
+sanitize: $(VENV)/.tested
+	PYTHONPATH= $(RUN)/python tests/sanitizers/check.py --save bench/results/sanitizers-cpu.json
 
 dropin-check: $(VENV)/.built
 	@test -n "$(PEER)" || { echo "make dropin-check PEER=path/to/checkout"; exit 2; }

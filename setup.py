@@ -45,8 +45,8 @@ CUDA = find_cuda()
 
 class NinjaBuild(build_ext):
     def build_extensions(self) -> None:
-        tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch{torch.__version__}"
-        self.folder = CSRC.parent / "build" / tag
+        facts = [sysconfig.get_platform(), sys.implementation.cache_tag, f"torch{torch.__version__}"]
+        self.folder = CSRC.parent / "build" / "-".join([*facts, *os.environ.get("CXXFLAGS", "").split()])
         self.folder.mkdir(parents=True, exist_ok=True)
         archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "8.0 9.0").replace(".", "").split() if CUDA else []
         gencode = " ".join(f"-gencode arch=compute_{arch},code=sm_{arch}" for arch in archs)
@@ -66,8 +66,8 @@ class NinjaBuild(build_ext):
             objects = [self.compile(s, f"{stable} -DUSE_CUDA -isystem {CUDA}/include", "cuda") for s in bindings]
             objects += [self.compile(s, rule="nvcc") for s in CSRC.glob("cuda/*.cu")]
             self.link("_C_cuda", objects, f"{torch_libs} -ltorch_cuda -lc10_cuda -L{CUDA}/lib64 -lcudart")
-        facts = {"SIMD_LEVELS": " ".join(SIMD_LEVELS), "CUDA_ARCHS": " ".join(archs), "TORCH": torch.__version__}
-        flags = " ".join(f"""'-DGANKERN_{name}="{value}"'""" for name, value in facts.items())
+        info = {"SIMD_LEVELS": " ".join(SIMD_LEVELS), "CUDA_ARCHS": " ".join(archs), "TORCH": torch.__version__}
+        flags = " ".join(f"""'-DGANKERN_{name}="{value}"'""" for name, value in info.items())
         flags += f" -isystem {pybind11.get_include()} -isystem {sysconfig.get_paths()['include']}"
         self.link("_host", [level, self.compile(CSRC / "bind/host.cpp", flags)], "")
         (self.folder / "build.ninja").write_text("\n".join(self.lines) + "\n")

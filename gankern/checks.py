@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from operator import eq
 
@@ -67,6 +68,11 @@ def has_shape(tensor: torch.Tensor, *allowed: Sequence[int]) -> bool:
     return any(len(shape) == tensor.ndim and all(map(eq, shape, tensor.shape)) for shape in allowed)
 
 
+def is_integer(value: object) -> bool:
+    """A bool is none: torch takes it for one in some places and refuses it in others."""
+    return isinstance(value, int | torch.SymInt) and not isinstance(value, bool)
+
+
 def check_number(op: str, argument: str, value: object) -> None:
     """A real number, not a tensor: a tensor's value would have to be read from its device."""
     if isinstance(value, float) and value != value:
@@ -75,3 +81,13 @@ def check_number(op: str, argument: str, value: object) -> None:
         return
     if isinstance(value, torch.Tensor) or not hasattr(value, "__float__"):
         raise bad_type(op, argument, "be a number", type(value).__name__)
+
+
+def check_deterministic(op: str, expected: str) -> None:
+    """Raises or warns, as torch's own ops do, where deterministic algorithms are insisted on and this one is none."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    text = f"gankern.{op}: torch.use_deterministic_algorithms must be off, {expected}"
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(text)
+    warnings.warn(text, stacklevel=2)

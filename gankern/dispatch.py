@@ -55,6 +55,7 @@ OF_TORCH = ("attention", "conv2d")  # torch's own, which are there even where no
 MISSING: dict[tuple[str, str, str], str] = {}
 
 _forced: str | None = None
+_nested: list[str | None] = []  # what was forced outside of every `use_backend`, then each that is open
 _warned: set[str] = set()
 
 
@@ -113,11 +114,16 @@ def use_backend(name: str) -> Iterator[None]:
     """Forces one backend for every gankern op called inside; process-wide, gradients follow their forward."""
     global _forced
     check_name(name, "use_backend(name)")
-    previous, _forced = _forced, name
+    _nested.extend([name] if _nested else [_forced, name])
+    _forced = name
     try:
         yield
     finally:
-        _forced = previous
+        # Of several threads, who entered first may leave first: each takes back its own.
+        del _nested[len(_nested) - 1 - _nested[::-1].index(name)]
+        _forced = _nested[-1]
+        if len(_nested) == 1:
+            _nested.clear()
 
 
 def explain(op: str, x: torch.Tensor | str = "cpu") -> str:

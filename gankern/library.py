@@ -21,7 +21,13 @@ from torch.utils import _pytree as pytree
 NAMESPACES = {"native": "gankern", "triton": "gankern_triton"}
 LIBRARIES = {namespace: torch.library.Library(namespace, "DEF") for namespace in NAMESPACES.values()}
 
-_inputs_only = False
+_inputs_only = 0  # how many are inside, of all threads: who entered first may leave first
+
+
+if hasattr(os, "register_at_fork"):
+    # A fork copies OpenMP's records of its threads, but not the threads: a child that asks for them waits for ever, in
+    # torch's loops as in ours. One thread needs none; torch's DataLoader does the same in its workers.
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def ops(backend: str) -> Any:
@@ -237,11 +243,11 @@ def inputs_only() -> Iterator[None]:
     changes no result. torch's own ops do so by themselves; a Python derivative has to be told. Process-wide.
     """
     global _inputs_only
-    previous, _inputs_only = _inputs_only, True
+    _inputs_only += 1
     try:
         yield
     finally:
-        _inputs_only = previous
+        _inputs_only -= 1
 
 
 def wanted(ctx: Any, i: int) -> bool:
@@ -252,7 +258,7 @@ def wanted(ctx: Any, i: int) -> bool:
         return True
     node = ctx.next_functions[ctx.parameters[i]][0]
     if node is None or "AccumulateGrad" in node.name():
-        return not _inputs_only
+        return _inputs_only == 0
     try:
         return torch._C._will_engine_execute_node(node)
     except RuntimeError:  # while tracing there is no engine to ask; unused results are removed from the graph

@@ -21,6 +21,16 @@ _calls = 0
 _lock = threading.Lock()
 
 
+def _in_child() -> None:
+    """Of a fork, which copies a lock that another thread holds, but not the thread."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def transformed(w: torch.Tensor, transposed: bool, strided: bool) -> torch.Tensor:
     """What `winograd_weight` or, if strided, `winograd_strided_weight` makes of w; not to be written to.
 

@@ -61,7 +61,7 @@ Tensor bias_act(const Tensor x_any, const std::optional<Tensor> b_any, int64_t d
   cuda::bias_act(p, current_stream(x));
 #else
   using namespace cpu;
-  torch::stable::parallel_for(0, y.numel(), 32768,
+  parallel_for(0, y.numel(), 32768,
                               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(bias_act, p, begin, end); });
 #endif
   return y;
@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor dy_any, const std::opt
   const BiasActUnits units(p);
   std::vector<double> partial(bias_gradient ? units.count * units.channels_per_unit : 0);
   const int64_t grain = 1 + 32768 * units.count / dx.numel();
-  torch::stable::parallel_for(0, units.count, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, units.count, grain, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(bias_act_backward, p, partial.data(), begin, end);
   });
   for (int64_t c = 0; bias_gradient && c < p.channels; ++c) {

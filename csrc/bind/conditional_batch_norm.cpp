@@ -76,7 +76,7 @@ void* row_of(Tensor& t, int64_t row) {
 template <typename Body>
 void for_units(const BatchNormParams& p, int64_t count, const Body& body) {
   const int64_t elements = p.n * p.c * p.h * p.w * p.up * p.up;
-  torch::stable::parallel_for(0, count, 1 + 16384 * count / std::max<int64_t>(1, elements), body);
+  parallel_for(0, count, 1 + 16384 * count / std::max<int64_t>(1, elements), body);
 }
 
 // Rows mean, rstd and biased variance of statistics [3, C], for channel c.

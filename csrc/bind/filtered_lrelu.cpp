@@ -49,7 +49,7 @@ void run(const FilteredLreluParams& p) {
   using namespace cpu;
   if (p.planes == 0) return;
   const int64_t work = p.mid_h * p.mid_w + 1;
-  torch::stable::parallel_for(0, p.planes, 1 + 8192 / work,
+  parallel_for(0, p.planes, 1 + 8192 / work,
                               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(filtered_lrelu, p, begin, end); });
 }
 

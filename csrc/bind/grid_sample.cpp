@@ -56,7 +56,7 @@ Tensor grid_sample(const Tensor x_any, const Tensor grid_any, bool align_corners
   p.y = y.mutable_data_ptr();
   using namespace cpu;
   const int64_t units = p.n * grid_blocks(p);
-  torch::stable::parallel_for(0, units, grain_of(units, y.numel()),
+  parallel_for(0, units, grain_of(units, y.numel()),
                               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(grid_sample, p, begin, end); });
   return y;
 }
@@ -77,7 +77,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor dy_any, const std::
   if (dx.numel() > 0) {
     p.dx = dx.mutable_data_ptr();
     const int64_t units = p.n * grid_groups(p);
-    torch::stable::parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
+    parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(grid_sample_input_gradient, p, begin, end);
     });
   }
@@ -90,7 +90,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor dy_any, const std::
     p.x = x.const_data_ptr();
     p.dgrid = dgrid.mutable_data_ptr();
     const int64_t units = p.n * grid_blocks(p);
-    torch::stable::parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
+    parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(grid_sample_grid_gradient, p, begin, end);
     });
   }

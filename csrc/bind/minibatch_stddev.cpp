@@ -49,7 +49,7 @@ template <typename Body>
 void for_units(const MinibatchStddevParams& p, const Body& body) {
   const int64_t units = p.groups * cpu::stddev_chunks(p);
   const int64_t elements = std::min(p.size(), cpu::kStddevChunk) * p.members;  // of a unit
-  torch::stable::parallel_for(0, units, 1 + 16384 / elements, body);
+  parallel_for(0, units, 1 + 16384 / elements, body);
 }
 
 // statistic[group][f], from the parts that the units left.
@@ -65,7 +65,7 @@ std::vector<double> total(const MinibatchStddevParams& p, const std::vector<doub
 void append(const MinibatchStddevParams& p, const std::vector<double>& statistic) {
   using namespace cpu;
   const int64_t grain = 1 + 32768 / (p.channels * p.pixels);
-  torch::stable::parallel_for(0, p.groups * p.members, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.groups * p.members, grain, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(minibatch_stddev_append, p, statistic.data(), begin, end);
   });
 }
@@ -75,7 +75,7 @@ std::vector<double> gathered(const MinibatchStddevParams& p) {
   using namespace cpu;
   std::vector<double> statistic(p.groups * p.channels);
   const int64_t grain = 1 + 32768 / (p.channels * p.pixels * p.members);
-  torch::stable::parallel_for(0, p.groups, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.groups, grain, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(minibatch_stddev_gather, p, statistic.data(), begin, end);
   });
   for (double& value : statistic) value /= p.count();

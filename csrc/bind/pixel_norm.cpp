@@ -31,7 +31,7 @@ void run(int order, std::initializer_list<const Tensor*> in, std::initializer_li
   p.outer = split.outer, p.channels = split.channels, p.inner = split.inner, p.eps = eps;
   using namespace cpu;
   const PixelNormUnits units(p);
-  torch::stable::parallel_for(0, units.count, 1 + 32768 / units.elements,
+  parallel_for(0, units.count, 1 + 32768 / units.elements,
                               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(pixel_norm, p, order, begin, end); });
 }
 

@@ -34,7 +34,7 @@ std::vector<SpectralUnit> units_of(const std::vector<SpectralLayer>& layers, Alo
 
 template <typename Body>
 void for_units(const std::vector<SpectralUnit>& units, const Body& body) {
-  torch::stable::parallel_for(0, int64_t(units.size()), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, int64_t(units.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) body(units[i]);
   });
 }

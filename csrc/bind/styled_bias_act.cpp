@@ -145,7 +145,7 @@ template <typename Kernel>
 void for_units(const StyledShape& shape, const Kernel& kernel) {
   const cpu::StyledUnits units(shape);
   const int64_t grain = 1 + 32768 / (units.channels * units.pixels);
-  torch::stable::parallel_for(0, units.count, grain, kernel);
+  parallel_for(0, units.count, grain, kernel);
 }
 
 // Which sums are wanted: of du times x (or u, if x is the result), and of du.

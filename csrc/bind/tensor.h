@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../math/numeric.h"
+#include "parallel_for.h"
 
 #ifdef USE_CUDA
 #include <cuda_runtime_api.h>

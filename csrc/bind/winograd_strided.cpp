@@ -34,7 +34,7 @@ WinogradStridedWeightParams weight_params(const Tensor& w, bool transposed) {
 
 void transform(const WinogradStridedWeightParams& p) {
   using namespace cpu;
-  torch::stable::parallel_for(0, columns_of(p.o), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, columns_of(p.o), 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_strided_weight, p, begin, end);
   });
 }
@@ -54,6 +54,7 @@ Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int6
   Tensor y =
       torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
   if (y.numel() == 0) return y;
+  if (x.size(1) == 0) return torch::stable::zero_(y);
   const auto scale = small(scale_any, "scale", n * x.size(1)), out_scale = small(out_scale_any, "out_scale", n * o);
   WinogradStridedConv2dParams p{};
   p.transposed = transposed;
@@ -66,7 +67,7 @@ Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int6
   if (transposed && beyond) torch::stable::zero_(y);
   using namespace cpu;
   const int64_t blocks = WinogradStridedBlocks(p).count(), splits = equal_shares(blocks, columns_of(o));
-  torch::stable::parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_strided_conv2d, p, splits, begin, end);
   });
   return y;
@@ -138,19 +139,19 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
   p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
   if (plan.in_parts()) {
-    torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_strided_gradient_part, p, begin, end);
     });
   }
   for (int64_t block = 0; block < (plan.in_parts() ? 0 : blocks.count()); ++block) {
-    torch::stable::parallel_for(0, plan.channel_units(), 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, plan.channel_units(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_strided_gradient_transform, p, block, begin, end);
     });
-    torch::stable::parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_strided_gradient_multiply, p, block, begin, end);
     });
   }
-  torch::stable::parallel_for(0, large.size(1), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, large.size(1), 1, [&](int64_t begin, int64_t end) {
     GANKERN_CALL_BEST(winograd_strided_gradient_unpack, p, begin, end);
   });
   return dw;

@@ -75,7 +75,7 @@ def _check(x: Any, b: Any, dim: Any, act: Any, alpha: Any, gain: Any, clamp: Any
     if b is None:
         return
     checks.check_tensor("bias_act", "b", b)
-    if not isinstance(dim, int) or not -x.ndim <= dim < x.ndim:
+    if not checks.is_integer(dim) or not -x.ndim <= dim < x.ndim:
         raise checks.bad_value("bias_act", "dim", f"be in [{-x.ndim}, {x.ndim}) (x is {list(x.shape)})", repr(dim))
     if b.dtype not in (x.dtype, torch.float32):
         raise checks.bad_type("bias_act", "b", f"be of the dtype of x, {x.dtype}, or float32", b.dtype)

@@ -131,7 +131,7 @@ def _check(
         raise checks.bad_value(OP, "momentum", "be in [0, 1]", momentum)
     if act not in (None, "relu"):
         raise checks.bad_value(OP, "act", "be None or 'relu'", repr(act))
-    if not isinstance(up, int) or up not in (1, 2):
+    if not checks.is_integer(up) or up not in (1, 2):
         raise checks.bad_value(OP, "up", "be 1 or 2", repr(up))
     if training and group is None and n * x.shape[2] * x.shape[3] == 1:
         raise checks.bad_value(OP, "x", "have more than one value per channel in training", list(x.shape))

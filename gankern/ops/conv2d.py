@@ -19,6 +19,7 @@ from gankern.ops.styled_conv2d import fits, styled_conv2d
 from gankern.reference import conv2d as reference
 
 Size = int | Sequence[int]
+MOST = 2**31 - 1  # of a stride, a padding or a dilation
 
 
 def conv2d(
@@ -134,11 +135,19 @@ def conv_transpose2d(
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         expected = f"be smaller than stride {strides} or dilation {dilations}"
         raise checks.bad_value(op, "output_padding", expected, extra)
+    sizes = zip(input.shape[2:], weight.shape[2:], strides, pads, dilations, strict=True)
+    if any(e - _extra(0, *size) < 1 for e, size in zip(extra, sizes, strict=True)):
+        raise checks.bad_value(op, "padding", f"leave a pixel of the result (input is {list(input.shape)})", pads)
     _check_tail(op, input, weight.shape[1] * groups, bias, act, alpha, gain, clamp)
     if precise or dispatch.choose("conv2d", input.device.type, backend) == "eager":
         tail = _tail(act, alpha, gain, clamp)
         return reference.conv_transpose2d(input, weight, bias, strides, pads, extra, groups, dilations, *tail)
     weight = weight.to(input.dtype)
+    if any(e >= s for e, s in zip(extra, strides, strict=True)):
+        # As many zeros at the end of the input: the derivatives know the size of a result from less than a stride.
+        more = [e // s for e, s in zip(extra, strides, strict=True)]
+        input = torch.nn.functional.pad(input, [0, more[1], 0, more[0]])
+        extra = [e % s for e, s in zip(extra, strides, strict=True)]
     y = torch.ops.gankern.conv_transpose2d(input, weight, strides, pads, extra, dilations, groups)
     if bias is None and act == "linear" and alpha is gain is clamp is None:
         return y
@@ -193,7 +202,7 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
     """Both tensors, in the dtype of autocast where that is on, as torch's own convolutions."""
     checks.check_image(op, input, "input")
     checks.check_floating(op, "weight", weight)
-    if not isinstance(groups, int) or groups < 1 or input.shape[1] % groups != 0:
+    if not checks.is_integer(groups) or groups < 1 or input.shape[1] % groups != 0:
         expected = f"be an integer of at least 1 that divides I = {input.shape[1]}"
         raise checks.bad_value(op, "groups", expected, repr(groups))
     if input.device.type != "meta" and torch.is_autocast_enabled(input.device.type):
@@ -212,11 +221,11 @@ def _checked(op: str, input: Any, weight: Any, groups: Any, transposed: bool) ->
 
 
 def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
-    if type(value) is int and value >= least:
+    if type(value) is int and least <= value <= MOST:
         return [value, value]
     pair: list[Any] = list(value) if isinstance(value, Sequence) else [value, value]
-    if len(pair) != 2 or not all(isinstance(v, int | torch.SymInt) and v >= least for v in pair):
-        raise checks.bad_value(op, name, f"be an integer of at least {least}, or two [y, x]", repr(value))
+    if len(pair) != 2 or not all(checks.is_integer(v) and least <= v <= MOST for v in pair):
+        raise checks.bad_value(op, name, f"be an integer in [{least}, {MOST}], or two [y, x]", repr(value))
     return pair
 
 

@@ -134,7 +134,7 @@ def _check(x: Any, w: Any, f: Any, up: Any, down: Any, padding: Any, groups: Any
     if w.dtype != x.dtype:
         raise checks.bad_type(op, "w", f"be of the dtype of x, {x.dtype}", w.dtype)
     for name, value in (("up", up), ("down", down), ("groups", groups)):
-        if not isinstance(value, int) or value < 1:
+        if not checks.is_integer(value) or value < 1:
             raise checks.bad_value(op, name, "be an integer of at least 1", repr(value))
     if w.ndim != 4 or w.shape[1] * groups != x.shape[1] or w.shape[0] % groups != 0 or 0 in w.shape:
         expected = f"have shape [O, I / groups, kh, kw] with I = {x.shape[1]}, groups = {groups}"

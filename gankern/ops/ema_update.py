@@ -75,6 +75,8 @@ def _check(op: str, dst: Any, src: Any, beta: Any) -> None:
     if len(dst) != len(src):
         raise checks.bad_value(op, "src", f"have as many tensors as dst, {len(dst)}", len(src))
     for i, (average, value) in enumerate(zip(dst, src, strict=True)):
+        if average.device != value.device:
+            raise checks.bad_value(op, f"src[{i}]", f"be on the device of dst[{i}], {average.device}", value.device)
         if average.shape != value.shape:
             raise checks.bad_value(
                 op, f"src[{i}]", f"have the shape of dst[{i}], {list(average.shape)}", list(value.shape)

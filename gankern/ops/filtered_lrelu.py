@@ -99,7 +99,7 @@ def _total(x: torch.Tensor) -> torch.dtype:
 
 def _check_numbers(up: Any, down: Any, gain: Any, slope: Any, clamp: Any) -> None:
     for name, value in (("up", up), ("down", down)):
-        if not isinstance(value, int | torch.SymInt):
+        if not checks.is_integer(value):
             raise checks.bad_type("filtered_lrelu", name, "be an integer", repr(value))
         if not 1 <= value <= MAX_SCALE:
             raise checks.bad_value("filtered_lrelu", name, f"be in [1, {MAX_SCALE}]", value)

@@ -35,7 +35,8 @@ def grid_sample(
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: x and grid, to any order. That of grid jumps where a point crosses a pixel's centre. On the GPU the
-        gradient of x is a sum in no fixed order (atomic additions), so two runs may differ by rounding.
+        gradient of x is a sum in no fixed order (atomic additions), so two runs may differ by rounding: an error under
+        `torch.use_deterministic_algorithms(True)`.
     Backends: native (CPU), triton, eager. Arithmetic in float32 for 16-bit types, positions included.
     Source: Jaderberg et al., "Spatial Transformer Networks", 2015, section 3.3; as part of augmentation Karras et
         al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix B.
@@ -109,6 +110,8 @@ def _backward(ctx: Any, ops: Any, dy: torch.Tensor | None) -> tuple:
         return None, None, None
     x, grid = ctx.saved_tensors
     want_dx, want_dgrid = ctx.needs_input_grad[0], library.wanted(ctx, 1)
+    if want_dx and dy.device.type == "cuda":
+        checks.check_deterministic("grid_sample", "for on the GPU the gradient of x is a sum in no fixed order")
     options = (*ctx.size, ctx.channels_last, ctx.align_corners, want_dx)
     dx, dgrid = ops.grid_sample_backward(dy, x if want_dgrid else None, grid, *options)
     return dx if want_dx else None, dgrid if want_dgrid else None, None

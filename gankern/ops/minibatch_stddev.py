@@ -76,9 +76,9 @@ def _check(x: Any, group_size: Any, num_channels: Any, grouping: Any, ranks: int
     op = "minibatch_stddev"
     checks.check_image(op, x)
     n, c = x.shape[0] * ranks, x.shape[1]
-    if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
+    if group_size is not None and (not checks.is_integer(group_size) or group_size < 1):
         raise checks.bad_value(op, "group_size", "be None or an integer of at least 1", repr(group_size))
-    if not isinstance(num_channels, int) or num_channels < 1 or c < 1 or c % num_channels != 0:
+    if not checks.is_integer(num_channels) or num_channels < 1 or c < 1 or c % num_channels != 0:
         expected = f"be an integer that divides C = {c} (x is {list(x.shape)})"
         raise checks.bad_value(op, "num_channels", expected, repr(num_channels))
     if grouping not in GROUPINGS:

@@ -44,4 +44,4 @@ def _as_tensor(op: str, strength: Any, x: torch.Tensor) -> torch.Tensor | None:
         return strength
     checks.check_number(op, "strength", strength)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return None if strength == 1 else torch.full([], strength, dtype=dtype, device=x.device)
+    return None if strength == 1 else torch.full([], float(strength), dtype=dtype, device=x.device)

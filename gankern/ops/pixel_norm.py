@@ -54,7 +54,7 @@ def _check(op: str, x: Any, dim: Any, eps: Any) -> None:
     checks.check_floating(op, "x", x)
     if x.ndim == 0:
         raise checks.bad_value(op, "x", "have at least one dimension", "a scalar tensor")
-    if not isinstance(dim, int) or not -x.ndim <= dim < x.ndim:
+    if not checks.is_integer(dim) or not -x.ndim <= dim < x.ndim:
         raise checks.bad_value(op, "dim", f"be in [{-x.ndim}, {x.ndim}) (x is {list(x.shape)})", repr(dim))
     checks.check_number(op, "eps", eps)
     if not eps >= 0:

@@ -53,7 +53,7 @@ def spectral_norm_batched(
     Raises:
         TypeError: a tensor is not of a dtype named above, or not all weights are of one dtype;
             an argument that should be one is no list of tensors, or eps is not a number.
-        ValueError: numbers of tensors or shapes do not fit, num_iters is below 1, eps is negative, `order`
+        ValueError: numbers of tensors or shapes do not fit, num_iters is out of range, eps is negative, `order`
             is unknown.
         RuntimeError: the backend was forced and cannot run.
 
@@ -113,8 +113,8 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
     for name, values in (("us", us), ("vs", vs or us), ("sigmas", us if sigmas is None else sigmas), ("dim", dims)):
         if len(values) != number:
             raise checks.bad_value(OP, name, f"have one element for each of {number} weights", len(values))
-    if not isinstance(num_iters, int) or num_iters < 1:
-        raise checks.bad_value(OP, "num_iters", "be an integer of at least 1", repr(num_iters))
+    if not checks.is_integer(num_iters) or not 1 <= num_iters < 2**31:
+        raise checks.bad_value(OP, "num_iters", "be an integer of at least 1, below 2^31", repr(num_iters))
     if order not in ("v", "u"):
         raise checks.bad_value(OP, "order", "be 'v' or 'u'", repr(order))
     if order == "u" and not vs:
@@ -129,7 +129,7 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
             raise checks.bad_value(
                 OP, f"weights[{i}]", "have two dimensions and an element at least", list(weight.shape)
             )
-        if not isinstance(dim, int) or not 0 <= dim < weight.ndim:
+        if not checks.is_integer(dim) or not 0 <= dim < weight.ndim:
             raise checks.bad_value(OP, "dim", f"be in [0, {weight.ndim}) for weights[{i}]", repr(dim))
         rows = weight.shape[dim]
         _check_buffer(f"us[{i}]", us[i], weight, rows)

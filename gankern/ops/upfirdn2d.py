@@ -12,6 +12,7 @@ from gankern.reference import upfirdn2d as reference
 
 MAX_TAPS = 128
 MAX_SCALE = 128
+MAX_PADDING = 2**31 - 1
 
 Scale = int | Sequence[int]
 Padding = int | Sequence[int]
@@ -41,7 +42,11 @@ def setup_filter(
     Raises:
         ValueError: f is empty or has more than two dimensions, or separable is asked of a 2-D filter.
     """
-    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    checks.check_number("setup_filter", "gain", gain)
+    try:
+        taps = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # a string, rows of different lengths
+        raise checks.bad_value("setup_filter", "f", "be a number or an array of numbers", repr(f)) from error
     if taps.ndim > 2 or taps.numel() == 0:
         raise checks.bad_value("setup_filter", "f", "be a number or have shape [taps] or [h, w]", list(taps.shape))
     if taps.ndim == 2 and separable:
@@ -185,7 +190,7 @@ def centred_upsampling(op: str, f: Any, up: Any, padding: Any) -> tuple[tuple[in
 def parse_scaling(op: str, argument: str, scaling: Any) -> tuple[int, int]:
     """A factor, or [x, y], as (x, y)."""
     pair = (scaling, scaling) if isinstance(scaling, int | torch.SymInt) else _sequence(scaling)
-    if len(pair) != 2 or not all(isinstance(s, int | torch.SymInt) for s in pair):
+    if len(pair) != 2 or not all(checks.is_integer(s) for s in pair):
         raise checks.bad_type(op, argument, "be an integer or two integers [x, y]", repr(scaling))
     if not (1 <= pair[0] <= MAX_SCALE and 1 <= pair[1] <= MAX_SCALE):
         raise checks.bad_value(op, argument, f"be in [1, {MAX_SCALE}]", repr(scaling))
@@ -195,12 +200,13 @@ def parse_scaling(op: str, argument: str, scaling: Any) -> tuple[int, int]:
 def parse_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
     """A number, [x, y] or [x_before, x_after, y_before, y_after], as the last."""
     values = (padding,) * 2 if isinstance(padding, int | torch.SymInt) else _sequence(padding)
-    if len(values) not in (2, 4) or not all(isinstance(p, int | torch.SymInt) for p in values):
+    if len(values) not in (2, 4) or not all(checks.is_integer(p) for p in values):
         expected = "be an integer, [x, y] or [x_before, x_after, y_before, y_after]"
         raise checks.bad_type(op, "padding", expected, repr(padding))
-    if len(values) == 2:
-        return values[0], values[0], values[1], values[1]
-    return values[0], values[1], values[2], values[3]
+    if not all(-MAX_PADDING <= p <= MAX_PADDING for p in values):
+        raise checks.bad_value(op, "padding", f"be in [-{MAX_PADDING}, {MAX_PADDING}]", repr(padding))
+    px0, px1, py0, py1 = (values[0], values[0], values[1], values[1]) if len(values) == 2 else values
+    return px0, px1, py0, py1
 
 
 def _sequence(value: Any) -> tuple:

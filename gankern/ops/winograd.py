@@ -59,8 +59,9 @@ def winograd(
     """
     checks.check_image("winograd", x)
     checks.check_floating("winograd", "w", w)
-    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[1] != x.shape[1]:
-        raise checks.bad_value("winograd", "w", f"have shape [O, I, 3, 3] = [O, {x.shape[1]}, 3, 3]", list(w.shape))
+    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[1] != x.shape[1] or 0 in w.shape:
+        expected = f"have shape [O, I, 3, 3] with I = {x.shape[1]}, O and I at least 1"
+        raise checks.bad_value("winograd", "w", expected, list(w.shape))
     checks.check_same_device("winograd", "w", w, x)
     py, px = _parse_padding(padding)
     if x.shape[2] + 2 * py < 3 or x.shape[3] + 2 * px < 3:
@@ -75,7 +76,7 @@ def winograd(
 
 def _parse_padding(padding: Any) -> tuple[int, int]:
     pair = tuple(padding) if isinstance(padding, Sequence) else (padding, padding)
-    if len(pair) != 2 or not all(isinstance(p, int) and 0 <= p <= 2 for p in pair):
+    if len(pair) != 2 or not all(checks.is_integer(p) and 0 <= p <= 2 for p in pair):
         raise checks.bad_value("winograd", "padding", "be in [0, 2], or two such numbers", repr(padding))
     return pair
 

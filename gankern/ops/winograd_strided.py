@@ -69,8 +69,8 @@ def winograd_strided(
     checks.check_image(op, x)
     checks.check_floating(op, "w", w)
     names = "[I, O, 3, 3]" if transposed else "[O, I, 3, 3]"
-    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[0 if transposed else 1] != x.shape[1]:
-        raise checks.bad_value(op, "w", f"have shape {names} with I = {x.shape[1]}", list(w.shape))
+    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[0 if transposed else 1] != x.shape[1] or 0 in w.shape:
+        raise checks.bad_value(op, "w", f"have shape {names} with I = {x.shape[1]}, O and I at least 1", list(w.shape))
     checks.check_same_device(op, "w", w, x)
     py, px = _parse(op, "padding", padding, 2)
     extra = _parse(op, "output_padding", output_padding, 1 if transposed else 0)
@@ -89,7 +89,7 @@ def winograd_strided(
 
 def _parse(op: str, name: str, value: Any, most: int) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2 or not all(isinstance(p, int) and 0 <= p <= most for p in pair):
+    if len(pair) != 2 or not all(checks.is_integer(p) and 0 <= p <= most for p in pair):
         raise checks.bad_value(op, name, f"be in [0, {most}], or two such numbers", repr(value))
     return pair
 

@@ -30,7 +30,7 @@ activation_funcs = {
     "sigmoid": Activation(lambda u, alpha: torch.sigmoid(u), 0.0, 1.0, True),
     "elu": Activation(lambda u, alpha: F.elu(u), 0.0, 1.0, True),
     "selu": Activation(lambda u, alpha: F.selu(u), 0.0, 1.0, True),
-    "softplus": Activation(lambda u, alpha: F.softplus(u), 0.0, 1.0, True),
+    "softplus": Activation(lambda u, alpha: F.softplus(u, threshold=40), 0.0, 1.0, True),  # 20 is too small in float64
     "swish": Activation(lambda u, alpha: F.silu(u), 0.0, math.sqrt(2), True),
 }
 
@@ -69,7 +69,9 @@ def bias_act(
     else:
         x = activation_funcs[act].func(x, alpha)
         x = x if gain == 1 else x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    if clamp is None or clamp > torch.finfo(x.dtype).max:
+        return x
+    return x.clamp(-clamp, clamp)
 
 
 def slope_derivative(
@@ -103,8 +105,8 @@ def slope_derivative(
             derivative = 1 - 2 * v
         elif act == "softplus":
             derivative = torch.exp(-v)
-        else:  # elu and selu: s = y + constant up to zero, constant above
-            derivative = (v <= 0).to(r.dtype)
+        else:  # elu and selu: s = y + constant below zero, constant above
+            derivative = (v < 0).to(r.dtype)
     if clamp is not None:
         derivative = torch.where(y.abs() < clamp, derivative, 0.0)
     return derivative.to(ref.dtype)

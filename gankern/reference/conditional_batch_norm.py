@@ -33,7 +33,7 @@ def conditional_batch_norm(
         y = _affine(x, scale, bias - mean * scale)
     else:
         total = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if group is None and not exact:
+        if group is None and not exact and eps > 0:  # torch's refuses 0
             mean, var = (torch.zeros([x.shape[1]], dtype=total, device=x.device) for _ in range(2))
             x = F.batch_norm(x, mean, var, training=True, momentum=1.0, eps=eps)  # fills mean and var
         else:
@@ -41,7 +41,9 @@ def conditional_batch_norm(
         y = _affine(x, gain, bias)
     if relu:
         y = y.relu_()
-    return (y if up == 1 else F.interpolate(y, scale_factor=up, mode="nearest")), mean, var
+    if up > 1:  # torch does not interpolate images without channels
+        y = F.interpolate(y, scale_factor=up, mode="nearest") if y.numel() > 0 else y.repeat(1, 1, up, up)
+    return y, mean, var
 
 
 def _affine(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
