@@ -79,6 +79,7 @@ KERNELS = {
 
 LONGEST = 400
 LONGER = {
+    "models/resnet.py": "the blocks and both networks that four papers share",
     "models/stylegan.py": "one paper, one file",
     "models/stylegan2.py": "one paper, one file",
     "tests/models/test_biggan.py": "mirrors models/biggan.py, and models/resnet.py below it",
