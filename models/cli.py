@@ -25,8 +25,8 @@ EXAMPLES = """examples:
   gankern train                                        ten digits, from scratch, in about three minutes
   gankern train --cfg progan-digits                    the same digits, growing from 4x4 to 32x32
   gankern train --data photos:64 --kimg 100            crops of photographs, 64x64
-  gankern train --data faces.zip --cfg paper256        your images: a folder or zip, square, one size
-  gankern dataset photos/ faces.gankern --resolution 256x256 --transform center-crop    images of any size, made fit
+  gankern train --data faces.zip --cfg paper256        your images: docs/data.md says which files
+  gankern dataset photos/ a.gankern --resolution 256x256    image files of any size, made one file that training reads
   gankern train --data faces.zip --cfg stylegan -n     how a run would go: networks, options, growth; no training
   gankern train --resume latest                        continue the newest run exactly where it stopped
   gankern sample runs/00000-digits-cond --seeds 0-15   images from a run

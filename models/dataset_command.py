@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     prepare = Preparation(_size(args), args.transform, args.resize_filter, channels)
     threads = args.workers or os.cpu_count() or 1
     try:
-        with _interrupted_by_sigterm(), writing(dest) as destination:
+        with _interrupted_by_sigterm(), warnings.catch_warnings(), writing(dest) as destination:
+            warnings.simplefilter("ignore", UserWarning)  # Pillow's, of damaged metadata
             source = open_source(name, args.max_images)
             with _bar(len(source.names)) as after_image:
                 result = convert(source, destination, prepare, args.strict, threads, after_image)
@@ -119,8 +121,9 @@ def _report(dest: Path, result: Result) -> None:
     else:
         labels = f"labels of {result.labels.shape[1]} numbers"
     print(f"{dest}: {about}, {labels}, {size / 2**20:.1f} MiB")
+    listed = dest.with_name(f"{dest.name}.skipped.txt")
+    listed.unlink(missing_ok=True)
     if result.skipped:
-        listed = dest.with_name(f"{dest.name}.skipped.txt")
         listed.write_text("".join(f"{name}: {reason}\n" for name, reason in result.skipped), errors="backslashreplace")
         print(f"left out: {len(result.skipped)} images that cannot be used, listed in {listed}; the first is")
         print(f"  {result.skipped[0][0]}: {result.skipped[0][1]}")

@@ -53,9 +53,12 @@ def add_options(train: argparse.ArgumentParser) -> None:
     flag: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "0|1"}
     add = train.add_argument
     add("--outdir", type=Path, default=Path("runs"), help="folder of the runs; each makes its own below it [runs]")
-    add("--data", help="digits[:8|16|32], photos[:16..256], or a folder or zip of square images [digits]")
+    add(
+        "--data",
+        help="digits[:8|16|32], photos[:16..256], or a path: .gankern, folder, zip, tars; docs/data.md [digits]",
+    )
     add("--cfg", help="a configuration, of those named below [digits for digits, else auto]")
-    add("--cond", **flag, help="learn the labels (of dataset.json, for files) [from cfg]")
+    add("--cond", **flag, help="learn the labels, for files those of dataset.json or one folder per class [from cfg]")
     add("--mirror", **flag, help="add the images' mirror images [0]")
     add("--batch", type=int, help="images per step [from cfg]")
     add("--batch-gpu", type=int, help="images that go through the networks at once; the rest waits [from cfg]")

@@ -27,7 +27,7 @@ def open_lmdb(path: Path, max_images: int | None = None) -> Source:
 
     Raises:
         ModuleNotFoundError: The package lmdb is not installed.
-        ValueError: The database cannot be opened, or is empty.
+        ValueError: The database cannot be opened.
 
     Source: F. Yu et al., "LSUN: Construction of a Large-scale Image Dataset using Deep Learning with Humans in the
         Loop", 2015.
@@ -44,8 +44,6 @@ def open_lmdb(path: Path, max_images: int | None = None) -> Source:
             keys = list(islice(transaction.cursor().iternext(keys=True, values=False), max_images))
     except lmdb.Error as error:
         raise ValueError(f"data: {path} is not a readable lmdb database ({error})") from error
-    if not keys:
-        raise ValueError(f"data: {path} has no images")
 
     def load(index: int) -> np.ndarray:
         with database.begin() as transaction:

@@ -48,6 +48,8 @@ def open_source(source: str, max_images: int | None = None) -> Source:
     else:
         opened = _of_files(source)
     names, load, labels = opened
+    if not names:
+        raise ValueError(f"data: {source} has no images")
     return Source(names[:max_images], load, labels if labels is None else labels[:max_images])
 
 

@@ -78,13 +78,12 @@ class OpenFile:
         return os.fstat(self._open()).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        content = os.pread(self._open(), length, offset)
-        while len(content) < length:
-            part = os.pread(self._open(), length - len(content), offset + len(content))
-            if not part:
-                raise ValueError(f"data: {self.path} ends at byte {offset + len(content)}, expected more")
-            content += part
-        return content
+        size = self.size()
+        if offset < 0 or offset + length > size:  # before memory is taken
+            raise ValueError(f"data: {self.path} ends at byte {size}, expected {length} bytes at {offset}")
+        content = bytearray(length)
+        self.read_into(offset, memoryview(content))
+        return bytes(content)
 
     def read_into(self, offset: int, target: memoryview) -> None:
         """Fills `target`, bytes, with no copy between."""

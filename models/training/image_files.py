@@ -93,8 +93,8 @@ def open_archive(path: str | Path) -> tuple[Archive, list[str], np.ndarray | Non
         raise FileNotFoundError(
             f"data: expected a folder, or a .zip, .tar or .gankern file, got {path}; `gankern dataset` reads others"
         )
-    names = archive.names()
-    files = [name for name in names if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("__MACOSX/")]
+    names = archive.names()  # those that begin with ._ are what macOS knows of the others
+    files = [name for name in names if Path(name).suffix.lower() in EXTENSIONS and not Path(name).name.startswith("._")]
     if not files:
         raise ValueError(f"data: no image files in {path} (looked for {' '.join(sorted(EXTENSIONS))})")
     return archive, files, file_labels(archive, files, LABEL_FILE in names)

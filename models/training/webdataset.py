@@ -28,6 +28,7 @@ from .tar import Entry, members
 MAX_LABEL_BYTES = 2**20  # of a .cls or .json file
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 2**16
+MAX_OPEN = 256  # shards that stay open; systems allow a process 1024 files or so
 FORMAT = 1  # of the index
 
 
@@ -55,7 +56,10 @@ class TarShards:
 
     def read(self, name: str) -> bytes:
         shard, offset, size = self.places[name]
-        return self.shards[shard].read(offset, size)
+        file = self.shards[shard]
+        if len(self.shards) > MAX_OPEN:
+            file = OpenFile(file.path)  # closed after this image
+        return file.read(offset, size)
 
     def version(self, name: str) -> tuple[int, int]:
         """The file's place in its shard, and the time of the shard's last change."""

@@ -119,6 +119,11 @@ def test_mnist_gets_a_margin_and_its_labels(tmp_path: Path) -> None:
     assert int(image.sum(dtype=int)) == 200 * 28 * 28
 
 
+def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no images"):
+        open_source(str(write_mnist(tmp_path, np.zeros((0, 28, 28), np.uint8), np.zeros(0))))
+
+
 def test_damaged_files_of_mnist_are_refused(tmp_path: Path) -> None:
     path = write_mnist(tmp_path, np.zeros((3, 28, 28), np.uint8), np.zeros(2, np.uint8))
     with pytest.raises(ValueError, match="has 3 images, but 2 labels"):

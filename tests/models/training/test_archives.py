@@ -1,16 +1,20 @@
 """Folders and zip files that somebody else made: what leads out of them, or would not end, is refused."""
 
+import io
 import json
 import os
 import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mutation import MUTATIONS, file_of, mutated
 
 from gankern.models.training.archives import Folder, OpenFile, ZipArchive
 from gankern.models.training.image_files import ImageFiles
@@ -104,8 +108,8 @@ def test_bombs_are_refused_in_little_time_and_memory(tmp_path: Path) -> None:
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
         return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
-    zeros = zlib.compress(bytes(2**26))
-    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 2**26))
+    zeros = zlib.compress(bytes(2**24))
+    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 2**24))
     bombs = {
         "huge.png": png(60_000, 60_000, chunk(b"IDAT", zeros)),
         "large.png": png(9000, 9000, chunk(b"IDAT", zeros)),
@@ -119,8 +123,8 @@ def test_bombs_are_refused_in_little_time_and_memory(tmp_path: Path) -> None:
         paths.append(tmp_path / name.replace(".", "-"))
         paths[-1].mkdir()
         (paths[-1] / name).write_bytes(content)
-    paths.append(deflated_zip(tmp_path / "ratio.zip", bytes(2**26)))
-    paths.append(deflated_zip(tmp_path / "liar.zip", bytes(2**26), claimed=2**17))
+    paths.append(deflated_zip(tmp_path / "ratio.zip", bytes(2**24)))
+    paths.append(deflated_zip(tmp_path / "liar.zip", bytes(2**24), claimed=2**17))
     paths.append(deflated_zip(tmp_path / "braggart.zip", bytes(100), claimed=2**31))
     sparse = tmp_path / "sparse"
     sparse.mkdir()
@@ -145,7 +149,7 @@ def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"abc")
     file = OpenFile(tmp_path / "short")
     assert file.read(1, 2) == b"bc"
-    with pytest.raises(ValueError, match="short ends at byte 3, expected more"):
+    with pytest.raises(ValueError, match="short ends at byte 3, expected 3 bytes at 1"):
         file.read(1, 3)
 
 
@@ -154,3 +158,46 @@ def test_an_encrypted_or_rarely_compressed_member_is_refused(tmp_path: Path) -> 
         archive.writestr("a.png", b"x")
     with pytest.raises(ValueError, match="expected stored or deflated"):
         ImageFiles(tmp_path / "a.zip")
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> dict[str, Path]:
+    """Three labelled images in a deflated zip, and in a tar with long names."""
+    png = file_of("PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for k in range(3):
+            archive.writestr(f"{k}.png", png)
+        archive.writestr("dataset.json", json.dumps({"labels": [[f"{k}.png", k] for k in range(3)]}))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for k in range(3):
+            for name, content in ((f"{'x' * 120}{k}.png", png), (f"{'x' * 120}{k}.cls", b"%d" % k)):
+                header = tarfile.TarInfo(name)
+                header.size = len(content)
+                tar.addfile(header, io.BytesIO(content))
+    return {"zip": tmp_path / "a.zip", "tar": tmp_path / "a.tar"}
+
+
+def with_tar_checksums(content: bytes) -> bytes:
+    """A damaged tar whose headers have the right checksums, so that what they say is believed."""
+    data = bytearray(content)
+    for at in range(0, len(data) - 511, 512):
+        if data[at + 257 : at + 262] == b"ustar":
+            data[at + 148 : at + 156] = b" " * 8
+            data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_mutated_archives_are_read_or_refused_with_one_line(archives: dict[str, Path], kind: str) -> None:
+    path, rng, refusals = archives[kind], np.random.RandomState(1), []
+    content = path.read_bytes()
+    for number in range(MUTATIONS // 10):
+        damaged = mutated(content, rng)
+        path.write_bytes(with_tar_checksums(damaged) if kind == "tar" and number % 2 else damaged)
+        try:
+            data = ImageFiles(path)
+            data.read(np.arange(len(data)))
+        except ValueError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert [text for text in refusals if "\n" in text or "data: " not in text] == []

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -135,6 +136,13 @@ def test_a_file_that_shrinks_while_it_is_open_is_an_error_and_no_crash(tmp_path:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"some\.gankern ends at byte"):
         data[2]
+
+
+def test_an_open_file_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+    pixels = images(3)
+    data = PackedImages(write(tmp_path / "some.gankern", pixels))
+    data[0]
+    assert torch.equal(pickle.loads(pickle.dumps(data))[2], torch.from_numpy(pixels[2]))
 
 
 def test_an_open_file_outlives_its_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def picture(*shape: int) -> np.ndarray:
     return np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_pillow_reads_what_is_written(channels: int) -> None:
     image = pytest.importorskip("PIL.Image", reason="the reference reader is Pillow")
     pixels = picture(7, 13, channels)
@@ -21,7 +21,7 @@ def test_pillow_reads_what_is_written(channels: int) -> None:
     assert np.array_equal(read, pixels.squeeze())
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_own_reader_reads_what_is_written(tmp_path: Path, channels: int) -> None:
     pixels = picture(5, 4, channels)
     write_png(tmp_path / "a.png", pixels)
@@ -30,7 +30,7 @@ def test_the_own_reader_reads_what_is_written(tmp_path: Path, channels: int) -> 
 
 def test_the_own_reader_refuses_other_files(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="makes a file of another kind")
-    image.new("RGBA", (4, 4)).save(tmp_path / "other.png")
+    image.new("LA", (4, 4)).save(tmp_path / "other.png")
     with pytest.raises(ValueError, match=r"other\.png was not written by write_png"):
         read_png(tmp_path / "other.png")
 

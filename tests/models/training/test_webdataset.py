@@ -134,6 +134,14 @@ def test_an_open_set_can_be_sent_to_a_worker(shards: Path) -> None:
     assert reds(pickle.loads(pickle.dumps(ImageFiles(shards)))) == list(range(12))
 
 
+def test_more_shards_than_a_process_may_open_are_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset, "MAX_OPEN", 2)
+    data = ImageFiles(shards)
+    assert reds(data) == list(range(12))
+    assert isinstance(data.archive, webdataset.TarShards)
+    assert [shard.descriptor for shard in data.archive.shards] == [None] * 3
+
+
 def test_labels_may_be_vectors_in_json(tmp_path: Path) -> None:
     files = [*sample(0, b'{"label": [0.5, 1], "caption": "x"}', "json"), *sample(1, b'{"label": [2, 3]}', "json")]
     data = ImageFiles(write_tar(tmp_path / "a.tar", files))
