@@ -32,12 +32,11 @@ class Bar:
         if done < total and (not self.terminal or now - self.shown < 0.1):
             return
         self.shown = now
-        spent = now - self.start
+        spent = max(now - self.start, 1e-9)
         time_left = f"{clock(spent / done * (total - done))} left" if done < total else f"{spent:.0f} s"
         filled = self.WIDTH * done // total
-        line = (
-            f"{what:>16} {'#' * filled}{'.' * (self.WIDTH - filled)} {done}/{total}  {done / spent:.3g}/s  {time_left}"
-        )
+        bar = "#" * filled + "." * (self.WIDTH - filled)
+        line = f"{what:>16} {bar} {done}/{total}  {done / spent:.3g}/s  {time_left}"
         start, end = ("\r", "\x1b[K") if self.terminal else ("", "")
         print(f"{start}{line}{end}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from .trained import Trained
 
     trained = Trained.load(args.checkpoint, device_of(args.device))
-    with Explorer(Studio(trained, args.checkpoint.name), args.port) as server:
+    with Explorer(Studio(trained, args.checkpoint.resolve().name), args.port) as server:
         print(f"{server.url}\nopen this address in a browser; Ctrl-C ends it", flush=True)
         if args.open:
             webbrowser.open(server.url)

@@ -10,7 +10,8 @@ import errno
 import hmac
 import json
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,8 +52,14 @@ class Explorer(ThreadingHTTPServer):
         self.page = files("gankern.models").joinpath("explore.html").read_text("utf-8")
 
     def server_close(self) -> None:
+        """Ends with the image that is being drawn."""
         super().server_close()
         self.artist.shutdown(cancel_futures=True)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints what went wrong, unless it is that a browser hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -93,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             png = self.server.artist.submit(self.server.studio.png, query).result()
         except ValueError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
-        except (RuntimeError, MemoryError) as error:  # most likely too many pixels at once
+        except (RuntimeError, MemoryError, CancelledError) as error:  # too many pixels at once, or it is ending
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"cannot draw this ({str(error).partition(chr(10))[0]})")
         else:
             self._send(HTTPStatus.OK, "image/png", png)

@@ -125,9 +125,8 @@ class Studio:
         layers = list(range(self.trained.num_layers))[given["mix_first"] :][: given["mix_count"]]
         if not layers:
             return codes
-        return mix(
-            codes, self.trained.codes(self.trained.latents([given["mix_seed"]]), c[:1], given["psi"], cutoff), layers
-        )
+        other = self.trained.codes(self.trained.latents([given["mix_seed"]]), c[:1], given["psi"], cutoff)
+        return mix(codes, other, layers)
 
     @contextmanager
     @torch.no_grad()

@@ -109,7 +109,8 @@ class Trained:
         self.G, self.family = G, family
         self.has_styles = hasattr(G, "mapping")
         self.has_noise = any(name.endswith("noise_const") for name, _ in G.named_buffers())
-        self.num_layers: int = G.num_ws if self.has_styles else G.z_dim // getattr(G, "chunk", G.z_dim)
+        chunk = getattr(G, "chunk", G.z_dim)  # BigGAN's part of z for a block
+        self.num_layers: int = G.num_ws if self.has_styles else G.z_dim // chunk
         self.device = next(G.parameters()).device
 
     @staticmethod

@@ -73,7 +73,7 @@ def _write_animation(path: Path, frames: Iterator[np.ndarray], fps: float) -> No
 
 
 def _write_mp4(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], fps: float) -> None:
-    """Through ffmpeg, as H.264 that every browser plays; a last odd row or column is repeated, which it wants."""
+    """Through ffmpeg, as H.264 that every browser plays, which wants even sizes: odd ones get a black row or column."""
     height, width, channels = shape
     pixels = "gray" if channels == 1 else "rgb24"
     given = ["-f", "rawvideo", "-pix_fmt", pixels, "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]

@@ -27,8 +27,8 @@ OPTIONS = {"stylegan2": STYLEGAN2, "stylegan": STYLEGAN, "progan": PROGAN, "bigg
 def checkpoint(family: str, c_dim: int = 3, img_channels: int = 1, **options: Any) -> Checkpoint:
     """G_ema and D of a family, 32x32, that are like trained ones: noise is added, nothing is constant, w has a mean."""
     torch.manual_seed(0)
-    sizes = {"img_resolution": 32, "img_channels": img_channels, "c_dim": c_dim}
-    model = FAMILIES[family].options(**sizes, precision="fp32", channels_last=False, **OPTIONS[family] | options)
+    plain = {"img_resolution": 32, "img_channels": img_channels, "c_dim": c_dim, "precision": "fp32"}
+    model = FAMILIES[family].options(**plain | {"channels_last": False} | OPTIONS[family] | options)
     G, D = FAMILIES[family].build(model)
     with torch.no_grad():
         for name, value in G.named_parameters():

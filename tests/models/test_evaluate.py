@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from gankern.models import cli
-from gankern.models.bar import Bar
 from gankern.models.evaluate import measuring
 from gankern.models.training.data import open_data
 from gankern.models.training.run_folder import read_metrics
@@ -180,13 +179,3 @@ def test_torchrun_measures_what_one_process_does(run_dir: Path, tmp_path: Path) 
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
     assert one.pop("snapshot") == two.pop("snapshot")
     assert two == pytest.approx(one, rel=1e-6)
-
-
-def test_the_bar_writes_one_line_per_stage_into_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Bar()
-    for done in range(1, 5):
-        bar("images", done, 4)
-    bar("SWD", 1, 1)
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.strip().startswith("images ############################## 4/4")
-    assert second.strip().startswith("SWD ############################## 1/1")

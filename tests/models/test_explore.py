@@ -32,23 +32,29 @@ def explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproc
         process.kill()
 
 
-@pytest.fixture
-def page(explorer: tuple[subprocess.Popen, str]) -> Iterator[Any]:
-    """The page with its first image, in a browser; at the end nothing may have gone wrong in its console."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     if BROWSER is None or importlib.util.find_spec("playwright") is None:
         pytest.skip("needs Chromium and the package playwright")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(explorer[1])
-        page.wait_for_selector("#image[data-query]")
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, explorer: tuple[subprocess.Popen, str]) -> Iterator[Any]:
+    """The page with its first image; at the end nothing may have gone wrong in its console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(explorer[1])
+    page.wait_for_selector("#image[data-query]")
+    yield page
+    page.close()
     assert said == []
 
 

@@ -6,7 +6,9 @@ import http.client
 import json
 import re
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -146,6 +148,19 @@ def test_many_ask_at_once_and_one_is_drawn_at_a_time(server: Explorer, monkeypat
     assert [status for status, _, _ in answers] == [200] * 16
     assert max(most) == 1
     assert len({body for _, _, body in answers}) == 4
+
+
+def test_a_browser_that_hangs_up_is_no_error(server: Explorer, capfd: pytest.CaptureFixture[str]) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # so that close() resets it
+        connection.sendall(f"GET {server.prefix}image?grid=4 HTTP/1.1\r\nHost: 127".encode())
+        connection.close()
+    assert get(server, server.prefix + "image")[0] == 200  # the others have been answered, or are being
+    while threading.active_count() > before:
+        time.sleep(0.01)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_that_cannot_be_had_is_one_clear_line(server: Explorer) -> None:

@@ -18,6 +18,11 @@ def gankern(*args: object) -> int:
     return cli.main([*(str(arg) for arg in args), "--device", "cpu"])
 
 
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gankern.models.projection.CANDIDATES", 8)
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     pixels = np.zeros([60, 100, 3], np.uint8)
@@ -43,13 +48,24 @@ def test_the_result_is_written_and_sample_draws_it_again(
 
 
 def test_a_seed_gives_the_same_result_and_the_video_can_be_left_out(photo: Path, tmp_path: Path) -> None:
-    path, options = written(tmp_path, "stylegan"), ["--target", photo, "--num-steps", 3, "--save-video", 0, "--outdir"]
+    path, options = (
+        written(tmp_path, "stylegan", c_dim=0),
+        ["--target", photo, "--num-steps", 3, "--save-video", 0, "--outdir"],
+    )
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert gankern("project", path, *options, tmp_path / name, "--seed", seed) == 0
     a, b, c = (np.load(tmp_path / name / "projected_w.npz")["w"] for name in "abc")
     assert (a == b).all()
     assert (a != c).any()
     assert not list(tmp_path.glob("a/proj.[mw]*"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_networks_of_low_precision_are_projected_in_fp32(precision: str, photo: Path, tmp_path: Path) -> None:
+    path = written(tmp_path, "stylegan2", c_dim=0, precision=precision, num_fp16_res=2)
+    options = ["--num-steps", 2, "--distance", "discriminator", "--outdir", tmp_path / "out"]
+    assert gankern("project", path, "--target", photo, *options) == 0
+    assert np.isfinite(np.load(tmp_path / "out" / "projected_w.npz")["w"]).all()
 
 
 def test_the_target_is_the_middle_of_the_image(photo: Path) -> None:
