@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RESULTS = HERE.parents[1] / "bench/results/fuzz-cpu.json"
 KEPT = HERE / "regressions.jsonl"
 ROUND = 1000  # calls of one process
 SECONDS = 3600  # after which it hangs
@@ -32,7 +33,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument("--ops", nargs="*", help="only these")
     parser.add_argument("--save", type=Path, help="adds the counts to this JSON file")
+    parser.add_argument("--table", type=Path, nargs="?", const=RESULTS, help="prints what such a file holds")
     options = parser.parse_args()
+    if options.table is not None:
+        print(table(options.table))
+        return
     sys.path.insert(0, str(HERE))
     from strategies import OPS
 
@@ -93,6 +98,20 @@ def save(path: Path, op: str, counts: Counter[str], failures: int) -> None:
     record["ops"][op] = dict(total)
     record["calls"] = sum(n for of in record["ops"].values() for n in of.values())
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def table(path: Path) -> str:
+    """Markdown: one row per op."""
+    record = json.loads(path.read_text())
+    outcomes = ("equal", "equal to order 1", "equal to order 2", "refused", "failed")
+    names = ("forward", "to first order", "to second order", "refused alike", "failed")
+    rows = [f"| op | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for op, counts in {**record["ops"], "all": Counter()}.items():
+        if op == "all":
+            for of in record["ops"].values():
+                counts.update(of)
+        rows.append(f"| {op} | {' | '.join(str(counts.get(outcome, 0)) for outcome in outcomes)} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from agreement import check
 from calls import Call
 from hypothesis import HealthCheck, given, seed, settings
+from long_run import RESULTS, table
 from strategies import OPS, calls, huge_calls
 
 import gankern
@@ -61,6 +62,11 @@ class Journal:
 
 def test_every_public_op_is_fuzzed():
     assert set(OPS) == set(gankern.__all__) - NO_OPS
+
+
+def test_the_table_of_the_docs_is_that_of_the_results():
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    assert table(RESULTS) in text
 
 
 @pytest.mark.kernels
