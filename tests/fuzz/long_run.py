@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,7 @@ def main() -> None:
             counts, failures = one_round(op, number, options.seed + first)
             failed += len(failures)
             for failure in failures:
-                keep(op, failure)
+                keep(failure)
             if options.save is not None:
                 save(options.save, op, counts, len(failures))
             print(f"{op}: {dict(counts)}", flush=True)
@@ -73,15 +72,14 @@ def one_round(op: str, number: int, seed: int) -> tuple[Counter[str], list[str]]
         counts: Counter[str] = Counter()
         for path in Path(folder).glob("*.json"):
             counts.update(json.loads(path.read_text()))
-        running = [path.read_text() for path in Path(folder).glob("*.running")]
+        found = [path.read_text() for ending in ("failed", "running") for path in Path(folder).glob(f"*.{ending}")]
     if status in (0, 5):
         return counts, []
-    found = [*re.findall(r'^E +(?:AssertionError: .*\n^E +)?(\{"op": .*\})$', said, re.MULTILINE), *running][:1]
-    print(f"{op}, seed {seed}, status {status}:\n{said[-3000:]}\n{running}", flush=True)
-    return counts, found or [f"unknown: {said[-300:]}"]
+    print(f"{op}, seed {seed}, status {status}:\n{said[-3000:]}\n{found}", flush=True)
+    return counts, found[:1] or [f"unknown: {said[-300:]}"]
 
 
-def keep(op: str, failure: str) -> None:
+def keep(failure: str) -> None:
     if failure.startswith("{") and failure not in KEPT.read_text():
         with KEPT.open("a") as file:
             file.write(failure + "\n")

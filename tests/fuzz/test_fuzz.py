@@ -52,6 +52,8 @@ class Journal:
         try:
             self.counts[check(call, backend, device)] += 1
         except AssertionError as error:
+            if self.folder is not None:  # the last one that fails is the smallest
+                (self.folder / f"{self.name}.failed").write_text(call.json())
             raise AssertionError(f"{error}\n{call.json()}") from error
 
     def close(self) -> None:
