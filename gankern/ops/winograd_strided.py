@@ -84,7 +84,7 @@ def winograd_strided(
         return reference.winograd_strided(x, w, (py, px), transposed, extra)
     if x.dtype == torch.float64:
         raise checks.bad_type(op, "x", "be float32, bfloat16 or float16 unless backend='eager'", x.dtype)
-    return library.ops(chosen).winograd_strided(x, w, py, px, transposed, *extra)
+    return library.ops(chosen).winograd_strided(x, w, py, px, bool(transposed), *extra)
 
 
 def _parse(op: str, name: str, value: Any, most: int) -> tuple[int, int]:

@@ -188,7 +188,8 @@ def check_finite(call: Call, name: str, actual: torch.Tensor, eager: torch.Tenso
     if any(t.values in NOT_FINITE for t in call.tensors()) or (call.dy == "nan" and call.order > 0):
         if call.op in BY_WINOGRAD or name.startswith("d"):
             new = torch.zeros_like(new)
-        if lost.any():
+        # What comes of two infinities depends on the order of a sum.
+        if lost.any() and all(t.values != "inf" for t in call.tensors()):
             raise Disagreement(f"{name} is finite at {int(lost.sum())} places where eager's is not")
     if new.any():
         raise Disagreement(f"{name} is not finite at {int(new.sum())} places where eager's is")

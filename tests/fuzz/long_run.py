@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RESULTS = HERE.parents[1] / "bench/results/fuzz-cpu.json"
 KEPT = HERE / "regressions.jsonl"
 ROUND = 1000  # calls of one process
 SECONDS = 3600  # after which it hangs
@@ -32,7 +32,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument("--ops", nargs="*", help="only these")
     parser.add_argument("--save", type=Path, help="adds the counts to this JSON file")
+    parser.add_argument("--table", type=Path, nargs="?", const=RESULTS, help="prints what such a file holds")
     options = parser.parse_args()
+    if options.table is not None:
+        print(table(options.table))
+        return
     sys.path.insert(0, str(HERE))
     from strategies import OPS
 
@@ -45,7 +49,7 @@ def main() -> None:
             counts, failures = one_round(op, number, options.seed + first)
             failed += len(failures)
             for failure in failures:
-                keep(op, failure)
+                keep(failure)
             if options.save is not None:
                 save(options.save, op, counts, len(failures))
             print(f"{op}: {dict(counts)}", flush=True)
@@ -68,15 +72,14 @@ def one_round(op: str, number: int, seed: int) -> tuple[Counter[str], list[str]]
         counts: Counter[str] = Counter()
         for path in Path(folder).glob("*.json"):
             counts.update(json.loads(path.read_text()))
-        running = [path.read_text() for path in Path(folder).glob("*.running")]
+        found = [path.read_text() for ending in ("failed", "running") for path in Path(folder).glob(f"*.{ending}")]
     if status in (0, 5):
         return counts, []
-    found = [*re.findall(r'^E +(?:AssertionError: .*\n^E +)?(\{"op": .*\})$', said, re.MULTILINE), *running][:1]
-    print(f"{op}, seed {seed}, status {status}:\n{said[-3000:]}\n{running}", flush=True)
-    return counts, found or [f"unknown: {said[-300:]}"]
+    print(f"{op}, seed {seed}, status {status}:\n{said[-3000:]}\n{found}", flush=True)
+    return counts, found[:1] or [f"unknown: {said[-300:]}"]
 
 
-def keep(op: str, failure: str) -> None:
+def keep(failure: str) -> None:
     if failure.startswith("{") and failure not in KEPT.read_text():
         with KEPT.open("a") as file:
             file.write(failure + "\n")
@@ -93,6 +96,20 @@ def save(path: Path, op: str, counts: Counter[str], failures: int) -> None:
     record["ops"][op] = dict(total)
     record["calls"] = sum(n for of in record["ops"].values() for n in of.values())
     path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def table(path: Path) -> str:
+    """Markdown: one row per op."""
+    record = json.loads(path.read_text())
+    outcomes = ("equal", "equal to order 1", "equal to order 2", "refused", "failed")
+    names = ("forward", "to first order", "to second order", "refused alike", "failed")
+    rows = [f"| op | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for op, counts in {**record["ops"], "all": Counter()}.items():
+        if op == "all":
+            for of in record["ops"].values():
+                counts.update(of)
+        rows.append(f"| {op} | {' | '.join(str(counts.get(outcome, 0)) for outcome in outcomes)} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the arguments of each public op may be, and sometimes may not be. One row per op, in OPS."""
+"""What the arguments of each public op may be. One row per op, in OPS."""
 
 from __future__ import annotations
 
@@ -7,125 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from calls import Arguments, Call, Tensor
+from arbitrary import FLOATS, Arbitrary
+from calls import Arguments, Call
 from hypothesis import strategies as st
-
-SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 13, 17, 31, 33, 64, 129]
-HUGE = [1, 2, 3, 40009, 65536, 2**20 + 1]
-LARGEST = 6000  # elements of a tensor, so that thousands of calls take a minute
-FLOATS = ["fp32", "fp32", "fp64", "bf16", "fp16"]
-VALUES = ["normal"] * 12 + ["zero", "tiny", "large", "largest", "nan", "inf"]
-ACTS = ["linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"]
-INTEGERS = [-(2**64), -(2**63), -(2**31), -7, -1, 0, 1, 2, 3, 7, 127, 128, 129, 2**31, 2**40, 2**62, 2**63, 2**64]
-REALS = [math.nan, math.inf, -math.inf, -1.0, -0.0, 1e-300, 0.5, 1e39, 1e300]
-STRANGE = [None, "x", "", True, [], [1], [1, 2, 3, 4, 5], 0.5, -1]
-
-
-class Arbitrary:
-    """Draws the parts of a call.
-
-    Attributes:
-        dtype: Of the call's main tensor.
-        sizes: That a dimension may have.
-        device: Of all tensors, as in calls.Tensor.
-    """
-
-    def __init__(self, draw: Callable[[st.SearchStrategy], Any], dtype: str, huge: bool = False) -> None:
-        self.draw, self.dtype = draw, dtype
-        self.sizes = HUGE if huge else SIZES
-        self.device = "meta" if huge else ""
-        self.values = "normal" if huge else self.of(VALUES)
-
-    def of(self, choices: Any) -> Any:
-        return self.draw(st.sampled_from(list(choices)))
-
-    def maybe(self, value: Any) -> Any:
-        return value if self.draw(st.booleans()) else None
-
-    def flag(self) -> bool:
-        return self.draw(st.booleans())
-
-    def between(self, least: int, most: int) -> int:
-        return self.draw(st.integers(least, most))
-
-    def size(self, least: int = 0, most: int = 2**31) -> int:
-        return self.of([s for s in self.sizes if least <= s <= most])
-
-    def image(self, least: int = 1, most: int = 2**31) -> tuple[int, int, int, int]:
-        """[N, C, H, W], not too large together."""
-        shape = [self.of([0, 1, 1, 2, 3, 4]), self.size(most=most), self.size(least, most), self.size(least, most)]
-        while self.device == "" and math.prod(shape) > LARGEST:
-            largest = shape.index(max(shape))
-            shape[largest] //= 2
-        return shape[0], shape[1], shape[2], shape[3]
-
-    def tensor(self, *shape: int, dtype: str | None = None, dense: bool = False) -> Tensor:
-        dtype = self.dtype if dtype is None else dtype
-        strides = dense_strides(shape) if dense or self.device == "meta" else self.strides(shape)
-        return Tensor(tuple(shape), strides, dtype, self.values, self.between(0, 255), self.device)
-
-    def beside(self, *shape: int, dense: bool = False) -> Tensor:
-        """Of the dtype of the main tensor, or float32."""
-        return self.tensor(*shape, dtype=self.of([self.dtype, "fp32"]), dense=dense)
-
-    def strides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Dense, permuted, with gaps, expanded or overlapping."""
-        how = self.of(["dense", "dense", "last", "permuted", "gaps", "expanded", "overlapping"])
-        order = list(range(len(shape)))
-        if how == "last" and len(shape) > 2:
-            order = [0, *order[2:], 1]
-        elif how in ("permuted", "gaps"):
-            order = list(self.draw(st.permutations(order)))
-        steps = [self.of([1, 1, 2, 3]) for _ in shape] if how == "gaps" else [1] * len(shape)
-        if how == "overlapping":
-            return tuple(self.of([0, 1, 2, 3, 5]) for _ in shape)
-        strides, step = [0] * len(shape), 1
-        for d in reversed(order):
-            step *= steps[d]
-            strides[d] = step
-            step *= max(1, shape[d])
-        for d, n in enumerate(shape):
-            if how == "expanded" and self.flag():
-                strides[d] = 0
-            elif n == 1 and how == "gaps":
-                strides[d] = self.of([0, 1, 2, 1000])  # which says nothing
-        return tuple(strides)
-
-    def number(self, *usual: float) -> float:
-        return self.of([*usual, *usual, 0.0, 1.0, 0.37])
-
-    def filter(self, most: int = 7) -> Tensor | None:
-        shape = self.of([None, (self.between(1, most),), (self.between(1, most), self.between(1, most))])
-        return None if shape is None else replace(self.tensor(*shape, dtype="fp32"), values="normal")
-
-    def padding(self, least: int = -3) -> int | list[int]:
-        number = st.integers(least, 9)
-        return self.draw(
-            st.one_of(number, st.lists(number, min_size=2, max_size=2), st.lists(number, min_size=4, max_size=4))
-        )
-
-    def scale(self) -> int | list[int]:
-        return self.draw(st.one_of(st.integers(1, 4), st.lists(st.integers(1, 5), min_size=2, max_size=2)))
-
-    def pair(self, least: int, most: int) -> int | list[int]:
-        number = st.integers(least, most)
-        return self.draw(st.one_of(number, st.lists(number, min_size=2, max_size=2)))
-
-    def tail(self, acts: list[str] = ACTS) -> Arguments:
-        return {
-            "act": self.of(acts),
-            "alpha": self.of([None, None, 0.2, 0.0, -0.3]),
-            "gain": self.of([None, None, 1, 0.7, -1.3, 0]),
-            "clamp": self.of([None, None, None, 0.9, 0]),
-        }
-
-    def noise(self, n: int, h: int, w: int) -> Tensor | None:
-        shape = self.of([None, (h, w), (1, 1, h, w), (n, 1, h, w)])
-        return None if shape is None else self.beside(*shape)
-
-
-def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(math.prod(max(1, n) for n in shape[d + 1 :]) for d in range(len(shape)))
+from spoiling import spoiled
 
 
 def adain(a: Arbitrary) -> Arguments:
@@ -413,8 +298,6 @@ OPS: dict[str, Callable[[Arbitrary], Arguments]] = {
     "winograd_strided": winograd_strided,
 }
 
-NOT_IN_A_CALL = ("weight", "ws")  # of the penalties: what the fuzzer's own network is made of
-
 
 @st.composite
 def calls(draw: Callable[[st.SearchStrategy], Any], op: str) -> Call:
@@ -443,49 +326,3 @@ def most_orders(call: Call) -> int:
     if call.arguments.get("clamp") is not None and any(t.dtype != "fp64" for t in call.tensors()):
         return 0
     return 1 if call.dy == "nan" else 2
-
-
-def spoiled(a: Arbitrary, op: str, arguments: Arguments) -> Arguments:
-    """One argument is something else: a wrong shape, dtype, device, type or range."""
-    name = a.of([k for k in arguments if k not in NOT_IN_A_CALL])
-    value = arguments[name]
-    if isinstance(value, list) and value and isinstance(value[0], Tensor):
-        i = a.between(0, len(value) - 1)
-        other: Any = a.of(
-            [value[:-1], [*value, value[0]], value[0], [*value[:i], spoiled_tensor(a, value[i]), *value[i + 1 :]]]
-        )
-    elif isinstance(value, Tensor):
-        other = spoiled_tensor(a, value, own_network="penalty" in op)
-    elif value is None:
-        other = a.of([*STRANGE, a.tensor(), a.tensor(2, 3)])
-    elif isinstance(value, bool):
-        other = a.of(STRANGE)
-    elif isinstance(value, int):
-        other = a.of([*INTEGERS, *INTEGERS, *STRANGE])
-    elif isinstance(value, float):
-        other = a.of([*REALS, *REALS, *STRANGE])
-    elif isinstance(value, list):
-        other = a.of([value[:-1], [*value, 1], [a.of(INTEGERS), *value[1:]], [a.of(STRANGE), *value[1:]], *STRANGE])
-    else:
-        other = a.of([*STRANGE, *ACTS])
-    return {**arguments, name: other}
-
-
-def spoiled_tensor(a: Arbitrary, t: Tensor, own_network: bool = False) -> Any:
-    ways = ["dtype", "larger", "smaller", "empty", "more", "fewer", "strange"]
-    how = a.of(ways if own_network else [*ways, "meta"])
-    if how == "dtype":
-        return replace(t, dtype=a.of(["fp64", "fp32", "bf16", "fp16", "int64", "bool", "complex64"]))
-    if how == "meta":
-        return replace(t, device="meta")
-    if how == "strange":
-        return a.of([*STRANGE, math.nan])
-    if how == "more":
-        shape = (*t.shape, 1) if a.flag() else (1, *t.shape)
-    elif not t.shape:
-        shape = (2,)
-    else:
-        d = a.between(0, len(t.shape) - 1)
-        change = {"larger": [t.shape[d] + 1], "smaller": [max(0, t.shape[d] - 1)], "empty": [0], "fewer": []}[how]
-        shape = (*t.shape[:d], *change, *t.shape[d + 1 :])
-    return replace(t, shape=shape, strides=dense_strides(shape))

@@ -16,6 +16,7 @@ import pytest
 from agreement import check
 from calls import Call
 from hypothesis import HealthCheck, given, seed, settings
+from long_run import RESULTS, table
 from strategies import OPS, calls, huge_calls
 
 import gankern
@@ -51,6 +52,8 @@ class Journal:
         try:
             self.counts[check(call, backend, device)] += 1
         except AssertionError as error:
+            if self.folder is not None:  # the last one that fails is the smallest
+                (self.folder / f"{self.name}.failed").write_text(call.json())
             raise AssertionError(f"{error}\n{call.json()}") from error
 
     def close(self) -> None:
@@ -61,6 +64,11 @@ class Journal:
 
 def test_every_public_op_is_fuzzed():
     assert set(OPS) == set(gankern.__all__) - NO_OPS
+
+
+def test_the_table_of_the_docs_is_that_of_the_results():
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    assert table(RESULTS) in text
 
 
 @pytest.mark.kernels

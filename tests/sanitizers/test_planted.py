@@ -1,4 +1,4 @@
-"""The sanitizers see planted faults from inside Python, as `make sanitize` uses them: a clean result means something."""
+"""The sanitizers see planted faults from inside Python, as `make sanitize` uses them: so clean means something."""
 
 from __future__ import annotations
 
