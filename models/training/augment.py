@@ -74,5 +74,6 @@ def adapt_augment(state: TrainingState, options: TrainingOptions, now: Stage) ->
     if not isinstance(state.augment, AugmentPipe):
         return
     if isinstance(state.augment, AdaptiveAugmentPipe) and (now.iteration + 1) % options.ada_interval == 0:
-        state.augment.adapt(options.ada_target, options.ada_kimg, dist.all_reduce if dist.is_initialized() else None)
+        several = dist.is_available() and dist.is_initialized()
+        state.augment.adapt(options.ada_target, options.ada_kimg, dist.all_reduce if several else None)
     state.stats.add("Dmain", "Progress/augment", state.augment.p)
