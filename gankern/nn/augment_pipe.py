@@ -43,20 +43,11 @@ AUGPIPES: dict[str, _Strengths] = {
     "bgcfnc": _BLIT | _GEOM | _COLOR | _FILTER | _NOISE | _CUTOUT,
 }
 
-# What happens to an image or not, each by itself: one column of uniform random numbers.
-_GATES: tuple[str, ...] = (
-    "xflip",
-    "rotate90",
-    "xint",
-    "scale",
-    "before",
-    "after",
-    "aniso",
-    "xfrac",
-    "brightness",
-    "contrast",
-)
-_GATES += ("lumaflip", "hue", "saturation", "band0", "band1", "band2", "band3", "noise", "cutout")
+# What happens to an image or not, each by itself, and the argument with its strength: a column of random numbers each.
+_GATES = {name: name for name in ("xflip", "rotate90", "xint", "scale")}
+_GATES |= {"before": "rotate", "after": "rotate", "aniso": "aniso", "xfrac": "xfrac"}
+_GATES |= {name: name for name in ("brightness", "contrast", "lumaflip", "hue", "saturation")}
+_GATES |= {f"band{i}": "imgfilter" for i in range(4)} | {"noise": "noise", "cutout": "cutout"}
 # How much, in columns of uniform and of normal random numbers, and the gate of each. At 0 it changes nothing, so that a
 # closed gate is a factor of 0.
 _UNIFORM = {"xint_x": "xint", "xint_y": "xint", "before": "before", "after": "after", "hue": "hue"}
@@ -164,32 +155,35 @@ class AugmentPipe(torch.nn.Module):
         cutout_size: float = 0.5,
     ) -> None:
         super().__init__()
-        if len(imgfilter_bands) != 4:
-            raise ValueError(f"gankern.AugmentPipe: imgfilter_bands must have 4 numbers, got {imgfilter_bands}")
-        self.cutout_size = cutout_size
-        strengths = {"xflip": xflip, "rotate90": rotate90, "xint": xint, "scale": scale, "before": rotate}
-        strengths |= {"after": rotate, "aniso": aniso, "xfrac": xfrac, "brightness": brightness, "contrast": contrast}
-        strengths |= {"lumaflip": lumaflip, "hue": hue, "saturation": saturation, "noise": noise, "cutout": cutout}
-        strengths |= {f"band{i}": imgfilter * band for i, band in enumerate(imgfilter_bands)}
+        if len(imgfilter_bands) != 4 or min(imgfilter_bands) < 0:
+            expected = "be 4 numbers that are not negative"
+            raise checks.bad_value("AugmentPipe", "imgfilter_bands", expected, imgfilter_bands)
+        given = {"xflip": xflip, "rotate90": rotate90, "xint": xint, "scale": scale, "rotate": rotate, "aniso": aniso}
+        given |= {"xfrac": xfrac, "brightness": brightness, "contrast": contrast, "lumaflip": lumaflip, "hue": hue}
+        given |= {"saturation": saturation, "imgfilter": imgfilter, "noise": noise, "cutout": cutout}
+        for name, value in given.items():
+            if not value >= 0:
+                raise checks.bad_value("AugmentPipe", name, "not be negative", value)
+        strengths = {gate: float(given[argument]) for gate, argument in _GATES.items()}
+        for i, band in enumerate(imgfilter_bands):
+            strengths[f"band{i}"] *= band
         spreads = {"xint_x": xint_max, "xint_y": xint_max, "hue": math.pi * hue_max, "noise": noise_std}
         spreads |= {"before": math.pi * rotate_max, "after": math.pi * rotate_max, "brightness": brightness_std}
         spreads |= {"scale": scale_std, "aniso": aniso_std, "xfrac_x": xfrac_std, "xfrac_y": xfrac_std}
         spreads |= {"contrast": contrast_std, "saturation": saturation_std}
         spreads |= {f"band{i}": imgfilter_std for i in range(4)}
-        for name, value in strengths.items():
-            if not value >= 0:
-                raise ValueError(f"gankern.AugmentPipe: the strength of {name} must not be negative, got {value}")
+        self.cutout_size = cutout_size
         self.active = frozenset(name for name, value in strengths.items() if value > 0)
         self.register_buffer("p", torch.ones([]))
         self.register_buffer("Hz_geom", setup_filter(SYM6))
         self.register_buffer("Hz_fbank", filter_bank().float())
         amounts = _UNIFORM | _NORMAL
         constants = {
-            "strengths": torch.tensor([float(strengths[gate]) for gate in _GATES]),
+            "strengths": torch.tensor([strengths[gate] for gate in _GATES]),
             "effective": torch.tensor([_EFFECTIVE.get(gate, 1.0) for gate in _GATES]),
             "is_rotation": torch.tensor([gate in ("before", "after") for gate in _GATES]),
             "spreads": torch.tensor([float(spreads[amount]) for amount in amounts]),
-            "gate_of": torch.tensor([_GATES.index(gate) for gate in amounts.values()]),
+            "gate_of": torch.tensor([list(_GATES).index(gate) for gate in amounts.values()]),
             "band_power": torch.tensor(_BAND_POWER),
         }
         for name, constant in constants.items():
@@ -255,5 +249,4 @@ class AugmentPipe(torch.nn.Module):
         return inverse_affine(flip, turns, shift, scale, drawn["before"], drawn["aniso"], drawn["after"], move)
 
     def extra_repr(self) -> str:
-        arguments = {"before": "rotate", "after": "rotate"} | {f"band{i}": "imgfilter" for i in range(4)}
-        return ", ".join(dict.fromkeys(arguments.get(gate, gate) for gate in _GATES if gate in self.active))
+        return ", ".join(dict.fromkeys(argument for gate, argument in _GATES.items() if gate in self.active))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from gankern import checks
 from gankern.ops.conv2d import conv2d
 from gankern.ops.grid_sample import grid_sample
 from gankern.ops.upfirdn2d import upfirdn2d
@@ -97,16 +98,12 @@ def warp(x: torch.Tensor, inverse: torch.Tensor, f: torch.Tensor) -> torch.Tenso
 
     Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix B.
     """
-    (before_x, after_x, *pad_x), (before_y, after_y, *pad_y) = (_one_period(size) for size in (x.shape[3], x.shape[2]))
+    height, width = x.shape[2:]
+    (before_x, after_x, *pad_x), (before_y, after_y, *pad_y) = _one_period(width), _one_period(height)
     x = reflect(x, (before_x, after_x, before_y, after_y))
     x = upfirdn2d(x, f, up=2, padding=[*pad_x, *pad_y], gain=4)  # [N, C, 4 (H - 1) + 1, 4 (W - 1) + 1]
-    x = grid_sample(x, _sample_points(inverse, *_size(x)), align_corners=True)  # [N, C, 2 H + 10, 2 W + 10]
+    x = grid_sample(x, _sample_points(inverse, height, width), align_corners=True)  # [N, C, 2 H + 10, 2 W + 10]
     return upfirdn2d(x, f, down=2, flip_filter=True)  # [N, C, H, W]
-
-
-def _size(period: torch.Tensor) -> tuple[int, int]:
-    """Height and width of the images of which a period was upsampled."""
-    return (period.shape[2] + 3) // 4, (period.shape[3] + 3) // 4
 
 
 def _one_period(size: int) -> tuple[int, int, int, int]:
@@ -131,7 +128,7 @@ def _sample_points(inverse: torch.Tensor, height: int, width: int) -> torch.Tens
 
 
 def _half_pixels(size: int, like: torch.Tensor) -> torch.Tensor:
-    """Positions about the centre, half a pixel apart, from five before the first pixel to five after the last."""
+    """Positions about the centre, half a pixel apart: five before the first pixel, six after the last."""
     return torch.linspace(-(size + 4) / 2, (size + 5) / 2, 2 * size + 10, dtype=like.dtype, device=like.device)
 
 
@@ -142,7 +139,7 @@ def reflect(x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         ValueError: An image has a side of one pixel, which there is no reflecting.
     """
     if min(x.shape[2:]) < 2:
-        raise ValueError(f"gankern.augment: x must have H >= 2 and W >= 2 to be reflected, got {list(x.shape)}")
+        raise checks.bad_value("AugmentPipe", "x", "have H >= 2 and W >= 2, to be reflected", list(x.shape))
     height, width = x.shape[2:]
     furthest = (width - 1, width - 1, height - 1, height - 1)  # in one go; a border there is a centre of reflection too
     while any(padding):
@@ -182,7 +179,7 @@ def recolour(
     Source: Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020, appendix B.
     """
     if x.shape[1] not in (1, 3):
-        raise ValueError(f"gankern.augment: x must have 1 or 3 channels for its colours to change, got {list(x.shape)}")
+        raise checks.bad_value("AugmentPipe", "x", "have 1 or 3 channels, for its colours to change", list(x.shape))
     grey = contrast * (1 - 2 * flip)  # [N]
     offset = (grey * brightness).to(x.dtype)  # [N]
     if x.shape[1] == 1:

@@ -29,29 +29,41 @@ class AdaptiveAugmentPipe(AugmentPipe):
     """
 
     signs: Tensor
+    observed: Tensor
 
     def __init__(self, **strengths: Any) -> None:
         super().__init__(**strengths)
         self.p.zero_()
-        self.register_buffer("signs", torch.zeros(2))  # since the last change of p: sum of the signs, number of scores
+        # Sum of the signs and number of scores: since p last changed, of all processes; and since then, of this one.
+        self.register_buffer("signs", torch.zeros(2))
+        self.register_buffer("observed", torch.zeros(2), persistent=False)
 
     @torch.no_grad()
     def observe(self, real_scores: Tensor) -> None:
         """Counts the signs of scores of real images, of any shape."""
-        self.signs[0] += real_scores.detach().sign().sum()
-        self.signs[1] += real_scores.numel()
+        self.observed[0] += real_scores.detach().sign().sum()
+        self.observed[1] += real_scores.numel()
 
     @torch.no_grad()
-    def adapt(self, target: float, kimg: float, sum_over_ranks: Callable[[Tensor], Any] | None = None) -> None:
+    def collect(self, sum_over_ranks: Callable[[Tensor], Any] | None = None) -> None:
+        """Ends an iteration: what was observed counts, and all processes have the same numbers again.
+
+        Args:
+            sum_over_ranks: Sums a tensor over all processes in place; None for one process.
+        """
+        if sum_over_ranks is not None:
+            sum_over_ranks(self.observed)
+        self.signs.add_(self.observed)
+        self.observed.zero_()
+
+    @torch.no_grad()
+    def adapt(self, target: float, kimg: float) -> None:
         """Moves p by a step towards the target of r_t, and begins to count anew.
 
         Args:
             target: Of r_t.
             kimg: Thousands of real images in which p can go from 0 to 1; a step is as long as the images counted.
-            sum_over_ranks: Sums a tensor over all processes in place; None for one process.
         """
-        if sum_over_ranks is not None:
-            sum_over_ranks(self.signs)
         total, count = self.signs
         self.p.add_((total - target * count).sign() * count / (kimg * 1000)).clamp_(min=0)
         self.signs.zero_()
@@ -73,6 +85,8 @@ def adapt_augment(state: TrainingState, options: TrainingOptions, now: Stage) ->
     """Called at the end of an iteration: lets ADA adapt when it is time, and notes p."""
     if not isinstance(state.augment, AugmentPipe):
         return
-    if isinstance(state.augment, AdaptiveAugmentPipe) and (now.iteration + 1) % options.ada_interval == 0:
-        state.augment.adapt(options.ada_target, options.ada_kimg, sum_)
+    if isinstance(state.augment, AdaptiveAugmentPipe):
+        state.augment.collect(sum_)
+        if (now.iteration + 1) % options.ada_interval == 0:
+            state.augment.adapt(options.ada_target, options.ada_kimg)
     state.stats.add("Dmain", "Progress/augment", state.augment.p)

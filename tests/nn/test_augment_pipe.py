@@ -267,12 +267,12 @@ def test_what_is_left_out_draws_no_image_and_does_nothing() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: pipe("color")(torch.zeros(1, 4, 8, 8)), ValueError, r"1 or 3 channels .* got \[1, 4, 8, 8\]"),
-        (lambda: pipe("geom")(torch.zeros(1, 3, 1, 8)), ValueError, r"H >= 2 and W >= 2 .* got \[1, 3, 1, 8\]"),
+        (lambda: pipe("color")(torch.zeros(1, 4, 8, 8)), ValueError, r"1 or 3 channels.* got \[1, 4, 8, 8\]"),
+        (lambda: pipe("geom")(torch.zeros(1, 3, 1, 8)), ValueError, r"H >= 2 and W >= 2.* got \[1, 3, 1, 8\]"),
         (lambda: pipe()(torch.zeros(3, 8, 8)), ValueError, r"AugmentPipe: x must have 4 dimensions"),
         (lambda: pipe()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, r"AugmentPipe: x must be float64"),
-        (lambda: AugmentPipe(xflip=-1), ValueError, "strength of xflip must not be negative, got -1"),
-        (lambda: AugmentPipe(imgfilter_bands=[1, 1]), ValueError, r"must have 4 numbers, got \[1, 1\]"),
+        (lambda: AugmentPipe(xflip=-1), ValueError, "AugmentPipe: xflip must not be negative, got -1"),
+        (lambda: AugmentPipe(imgfilter_bands=[1, 1]), ValueError, r"imgfilter_bands must be 4 numbers .* got \[1, 1\]"),
     ],
 )
 def test_errors_name_what_was_expected(call: Callable[[], object], error: type[Exception], match: str) -> None:
