@@ -34,7 +34,15 @@ def add_rank_options(train: argparse.ArgumentParser) -> None:
     add("--gpus", type=int, metavar="N", help="start N processes here, a GPU each; the batch is shared out [1]")
     add("--sync-bn", **flag, help="batch normalisation over the whole batch, not each process's part [from cfg]")
     add("--mbstd-global", **flag, help="the same for minibatch standard deviation, where its groups are larger [0]")
-    add("--dist-timeout", type=float, default=TIMEOUT, metavar="S", help="seconds to wait for a silent process [300]")
+    add(
+        "--dist-timeout", type=_seconds, default=TIMEOUT, metavar="S", help="seconds to wait for a silent process [300]"
+    )
+
+
+def _seconds(text: str) -> float:
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return float(text)
 
 
 def ranks_started() -> int:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 FINISHED = "finished"
 EXPECTED = (ValueError, OSError, ModuleNotFoundError, FloatingPointError, MemoryError)  # their message says it all
 PATIENCE = 4.0  # seconds in which a rank that is gone is noticed to be so
+GONE = "is gone: killed, perhaps for lack of memory"
 
 
 @dataclass
@@ -123,6 +124,8 @@ class Watch:
                 continue
             if now - self.heard[r] > self.timeout:
                 return f"{describe(r, sign)} has given no sign of life for {self.timeout:g} s"
+            if sign is not None and now - self.heard[r] > PATIENCE and self._has_gone(sign):
+                return f"{describe(r, sign)} {GONE}"
             behind = sign is not None and sign.steps < self.own.steps
             if behind and min(now - self.moved[r], now - self.moved[self.rank]) > self.timeout:
                 return f"{describe(r, sign)} is stuck: the others have been waiting for {self.timeout:g} s"
@@ -142,25 +145,29 @@ class Watch:
                 if ended := self._ended():
                     return ended
                 for r, sign in self.peers.items():
-                    if sign is not None and sign.end is None and not self._is_there(r, sign):
+                    if sign is None or sign.end == FINISHED:
+                        continue
+                    elsewhere = sign.host != self.own.host
+                    if self._has_gone(sign) or (elsewhere and time.monotonic() - self.heard[r] > PATIENCE - 1):
                         time.sleep(0.5)
                         self._read()  # who started it may know more by now
-                        return self._ended() or f"{describe(r, sign)} is gone: killed, perhaps for lack of memory"
+                        return self._ended() or f"{describe(r, sign)} {GONE}"
                 time.sleep(0.1)
         except RuntimeError:
             return "the process that the ranks meet at is gone"
         return None
 
-    def _is_there(self, r: int, sign: Sign) -> bool:
+    def _has_gone(self, sign: Sign) -> bool:
+        """Whether a rank is known to be no longer there, as one on this machine can be."""
         if sign.host != self.own.host:
-            return time.monotonic() - self.heard[r] < PATIENCE - 1
+            return False
         try:
             os.kill(sign.pid, 0)
         except ProcessLookupError:
-            return False
-        except PermissionError:
             return True
-        return True
+        except PermissionError:  # it is there, and another user's
+            return False
+        return False
 
     def _end(self, reason: str) -> NoReturn:
         """Says once per machine why the run ends and how it goes on, and leaves without waiting for anybody."""

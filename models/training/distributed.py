@@ -62,10 +62,8 @@ def average_over_ranks(gradients: Tensor, *networks: nn.Module) -> None:
         return
     watch.advance()
     mean_(gradients)
-    means = [
-        buffer for net in networks for name, buffer in net.named_buffers() if name.endswith(RUNNING_MEANS)
-    ]  # a few numbers, sent as one tensor
-    if means:
+    means = [buffer for net in networks for name, buffer in net.named_buffers() if name.endswith(RUNNING_MEANS)]
+    if means:  # a few numbers, sent as one tensor
         flat = torch.cat([mean.reshape(-1) for mean in means])
         mean_(flat)
         parts = flat.split([mean.numel() for mean in means])
@@ -103,7 +101,7 @@ def check_ranks_agree(state: TrainingState) -> None:
     """Compares networks, averages and optimisers of all ranks, by a checksum of each tensor.
 
     Raises:
-        RuntimeError: They differ; ranks and the first tensor are named.
+        ValueError: They differ; ranks and the first tensor are named.
     """
     if world_size() == 1:
         return
@@ -114,7 +112,7 @@ def check_ranks_agree(state: TrainingState) -> None:
         usual = Counter(values).most_common(1)[0][0]
         others = [str(r) for r, value in enumerate(values) if value != usual]
         if others:
-            raise RuntimeError(f"training: {name} of rank {', '.join(others)} is no longer that of the other ranks")
+            raise ValueError(f"training: {name} of rank {', '.join(others)} is no longer that of the other ranks")
 
 
 def checksum(tensor: Tensor) -> Tensor:

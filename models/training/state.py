@@ -83,7 +83,7 @@ class TrainingState:
         Every rank must call it.
 
         Raises:
-            RuntimeError: The ranks' networks differ.
+            ValueError: The ranks' networks differ.
         """
         check_ranks_agree(self)
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}

@@ -54,6 +54,13 @@ def test_a_published_sagan_resolves_to_its_row(
     assert (m.modulation, m.z_dim, m.wide, m.attention) == ("class", 128, name == "sagan128", (64,) * (d_steps == 1))
 
 
+def test_devices_share_the_images_that_go_through_at_once() -> None:
+    at_once = [resolve("biggan128", 128, 3, 1000, gpus)[1].batch_gpu for gpus in (1, 8)]
+    assert at_once == [256, 32]
+    synchronised = [resolve(name, 128, 3, 1000, 8)[1].sync_bn for name in ("biggan128-paper", "biggan128")]
+    assert synchronised == [True, False]
+
+
 @pytest.mark.parametrize("name", ["biggan-digits", "sagan128", "sngan-cifar", "selfmod-cifar"])
 def test_other_sizes_are_built_without_tables(name: str) -> None:
     for resolution in (32, 48):

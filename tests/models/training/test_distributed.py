@@ -133,9 +133,9 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(folder: Path) -> None:
 @pytest.fixture
 def accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, float]]]:
     """Launches two ranks that train without end, lets something happen to them, and gives status and seconds."""
-    monkeypatch.setenv("TIMEOUT", "3")
 
-    def happens(what: Callable[[list[int]], object]) -> tuple[int, float]:
+    def happens(what: Callable[[list[int]], object], timeout: float = 100.0) -> tuple[int, float]:
+        monkeypatch.setenv("TIMEOUT", str(timeout))
         began: list[float] = []
 
         def later() -> None:
@@ -165,13 +165,18 @@ def step(folder: Path, rank: int) -> int:
 
 KILLED = r"rank 1 \(process \d+ on \S+\) was ended by SIGKILL"
 RAISED = r"rank 1 \(process \d+ on \S+\): there is something wrong with rank 1"
-SILENT = r"rank 1 \(process \d+ on \S+\) has given no sign of life for 3 s"
-STUCK = r"rank 1 \(process \d+ on \S+\) is stuck: the others have been waiting for 3 s"
+SILENT = r"rank 1 \(process \d+ on \S+\) has given no sign of life for 5 s"
+STUCK = r"rank 1 \(process \d+ on \S+\) is stuck: the others have been waiting for 5 s"
 
 
 @pytest.mark.parametrize(
-    ("number", "file", "sentence"),
-    [(signal.SIGKILL, "", KILLED), (None, "raise", RAISED), (signal.SIGSTOP, "", SILENT), (None, "hang", STUCK)],
+    ("number", "file", "timeout", "sentence"),
+    [
+        (signal.SIGKILL, "", 100, KILLED),
+        (None, "raise", 100, RAISED),
+        (signal.SIGSTOP, "", 5, SILENT),
+        (None, "hang", 5, STUCK),
+    ],
     ids=["killed", "raises", "stopped", "hangs"],
 )
 def test_a_rank_that_is_gone_ends_the_run_with_one_sentence(
@@ -180,13 +185,14 @@ def test_a_rank_that_is_gone_ends_the_run_with_one_sentence(
     capfd: pytest.CaptureFixture[str],
     number: int | None,
     file: str,
+    timeout: float,
     sentence: str,
 ) -> None:
     if file:
         (tmp_path / file).touch()
-    status, seconds = accident(lambda pids: os.kill(pids[1], number) if number else None)
+    status, seconds = accident(lambda pids: os.kill(pids[1], number) if number else None, timeout)
     assert status == 1
-    assert seconds < 3 + 10
+    assert seconds < (timeout if timeout < 10 else 0) + 15
     lines = capfd.readouterr().err.splitlines()
     assert [line for line in lines if not line.startswith("kimg")] == [lines[-1]]
     assert re.fullmatch(f"gankern test: {sentence}; to continue: HOW", lines[-1])
