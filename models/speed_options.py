@@ -24,6 +24,8 @@ def add_speed_options(train: argparse.ArgumentParser) -> None:
     add("--nobench", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=bench)
     graphs = "auto replays each phase as a CUDA graph, where it can be captured [off]"
     add("--cuda-graphs", choices=("auto", "off"), default="off", help=graphs)
+    compiled = "compile each phase's losses and gradients with torch.compile; minutes at the start [0]"
+    add("--compile", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=compiled)
 
 
 def set_backends(args: argparse.Namespace, device: torch.device) -> None:
@@ -45,12 +47,16 @@ def set_backends(args: argparse.Namespace, device: torch.device) -> None:
 
 
 def set_graphs(args: argparse.Namespace, state: TrainingState) -> None:
-    """Makes a run replay its phases as CUDA graphs, if the options say so and there is a GPU."""
-    from .training.capture import capture_phases
+    """Makes a run compile its phases, and replay them as CUDA graphs, if the options say so and there is a GPU."""
+    if args.compile:
+        from .training.compiling import CompiledGradients
 
+        state.compiled = CompiledGradients()
     if args.cuda_graphs == "off":
         return
     if state.device.type != "cuda":
         print("CUDA graphs: off, they need a GPU")
         return
+    from .training.capture import capture_phases
+
     capture_phases(state)

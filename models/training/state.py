@@ -40,6 +40,7 @@ class TrainingState:
     grown: tuple[int, bool] | None = None  # resolution, and whether it fades in; None where networks do not grow
     stats: Stats = field(default_factory=Stats)
     captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; no part of a snapshot
+    compiled: Any = None  # compiling.CompiledGradients where losses and gradients are compiled; likewise
 
     def enter(self, now: Stage, options: TrainingOptions) -> None:
         """Brings networks and optimisers to a stage of the schedule; does nothing where they do not grow.
