@@ -27,6 +27,7 @@ TRAINING = {
     "r2_gamma":      Override(float,   ("r2_gamma",), "weight of R2: R1 on generated images"),
     "d_reg_every":   Override(int,     ("r1_interval",), "iterations between steps of R1 and R2; 1: in every step"),
     "g_reg_every":   Override(int,     ("pl_interval",), "iterations between steps of path length; 0: none"),
+    "d_steps":       Override(int,     ("d_steps",), "steps of D for each of G"),
     "glr":           Override(float,   ("lr",), "learning rate of G"),
     "dlr":           Override(float,   ("d_lr",), "learning rate of D"),
     "freezed":       Override(int,     ("freeze_d",), "first layers of D that are not trained (Freeze-D)"),

@@ -54,6 +54,7 @@ def test_every_loss_of_the_command_is_one_of_the_training() -> None:
     [
         (["--r2-gamma", "2"], "digits", {}, {"r2_gamma": 2.0}),
         (["--d-reg-every", "1", "--g-reg-every", "6"], "digits", {}, {"r1_interval": 1, "pl_interval": 6}),
+        (["--d-steps", "5"], "digits", {}, {"d_steps": 5}),
         (["--dlr", "0.1"], "digits", {}, {"d_lr": 0.1}),
         (["--glr", "0.1"], "digits", {}, {"lr": 0.1, "d_lr": 0.0025}),
         (["--glr", "0.1", "--dlr", "0.2"], "digits", {}, {"lr": 0.1, "d_lr": 0.2}),
