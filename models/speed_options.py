@@ -43,7 +43,7 @@ def set_backends(args: argparse.Namespace, device: torch.device) -> None:
         return
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.backends.cudnn.allow_tf32 = args.tf32
-    torch.backends.cudnn.benchmark = not args.nobench
+    torch.backends.cudnn.benchmark = not (args.nobench or torch.are_deterministic_algorithms_enabled())
 
 
 def set_graphs(args: argparse.Namespace, state: TrainingState) -> None:
