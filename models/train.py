@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     state = new_state(G, D, config.training, device)
     if args.transfer:
         transfers.begin_with(args.transfer, config, state)
+    speed_options.set_graphs(args, state)
     measure = evaluate.measuring(args, state, data)
     if snapshot and saved:
         state.load_state_dict(saved)
@@ -108,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
         run_dir = new_run_dir(args.outdir, _description(config, args.desc))
     write_config(run_dir, config.to_json())
     print(f"run folder {run_dir}")
-    speed_options.set_graphs(args, state)
     workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
     with stop_on_signal() as stopped, gankern.use_backend(args.backend) if args.backend else nullcontext():
         rate = train(
