@@ -26,7 +26,9 @@ class Override(NamedTuple):
 TRAINING = {
     "r2_gamma":      Override(float,   ("r2_gamma",), "weight of R2: R1 on generated images"),
     "d_reg_every":   Override(int,     ("r1_interval",), "iterations between steps of R1 and R2; 1: in every step"),
+    "pl_weight":     Override(float,   ("pl_weight",), "StyleGAN: weight of path length regularisation"),
     "g_reg_every":   Override(int,     ("pl_interval",), "iterations between steps of path length; 0: none"),
+    "d_steps":       Override(int,     ("d_steps",), "steps of D for each of G"),
     "glr":           Override(float,   ("lr",), "learning rate of G"),
     "dlr":           Override(float,   ("d_lr",), "learning rate of D"),
     "freezed":       Override(int,     ("freeze_d",), "first layers of D that are not trained (Freeze-D)"),
@@ -62,11 +64,6 @@ def with_overrides(
     """
     if args.loss is not None:
         training = with_loss(training, args.loss)
-    interval = training.r1_interval if args.d_reg_every is None else args.d_reg_every
-    for weight, penalty in (("gamma", "R1"), ("r2_gamma", "R2")):
-        if getattr(args, weight) and not interval:
-            what = f"--{weight.replace('_', '-')} is the weight of {penalty}"
-            raise ValueError(f"{what}, which --cfg {cfg} does not use with this loss; give --d-reg-every 1 as well")
     if args.glr is not None and args.glr != training.lr:
         training = _with_g_lr(training, args.glr)
     values = {
@@ -80,6 +77,7 @@ def with_overrides(
             if option.type is int and getattr(args, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
             model = replace(model, **{field: getattr(args, name)})  # type: ignore[type-var]
+    _check_regularisation(args, cfg, {**vars(training), **values})
     return model, replace(training, **values)
 
 
@@ -123,6 +121,23 @@ def differing(args: argparse.Namespace, config: Config) -> list[str]:
             if got is not None and got != has:
                 lines.append(f"  --{name.replace('_', '-')}: the run has {has}, got {got}")
     return lines
+
+
+def _check_regularisation(args: argparse.Namespace, cfg: str, training: dict[str, Any]) -> None:
+    """A weight and an interval mean something only together."""
+    if args.gamma is not None:
+        training["r1_gamma"] = args.gamma
+    for weights, names, interval, every in (
+        (("r1_gamma", "r2_gamma"), ("gamma", "r2_gamma"), "r1_interval", "d_reg_every"),
+        (("pl_weight",), ("pl_weight",), "pl_interval", "g_reg_every"),
+    ):
+        given = [name for name in names if getattr(args, name)]
+        options = [f"--{name.replace('_', '-')}" for name in (*names, every)]
+        if given and not training[interval]:
+            what = f"--{given[0].replace('_', '-')} weighs what --cfg {cfg} does not compute with this loss"
+            raise ValueError(f"{what}: give {options[-1]} as well")
+        if getattr(args, every) and not any(training[weight] for weight in weights):
+            raise ValueError(f"{options[-1]} is the interval of what has no weight: give {' or '.join(options[:-1])}")
 
 
 def _field(part: Any, option: Override) -> str | None:

@@ -24,6 +24,8 @@ def add_speed_options(train: argparse.ArgumentParser) -> None:
     add("--nobench", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=bench)
     graphs = "auto replays each phase as a CUDA graph, where it can be captured [off]"
     add("--cuda-graphs", choices=("auto", "off"), default="off", help=graphs)
+    compiled = "compile each phase's losses and gradients with torch.compile; minutes at the start [0]"
+    add("--compile", type=boolean, nargs="?", const=True, default=False, metavar="0|1", help=compiled)
 
 
 def set_backends(args: argparse.Namespace, device: torch.device) -> None:
@@ -41,16 +43,20 @@ def set_backends(args: argparse.Namespace, device: torch.device) -> None:
         return
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.backends.cudnn.allow_tf32 = args.tf32
-    torch.backends.cudnn.benchmark = not args.nobench
+    torch.backends.cudnn.benchmark = not (args.nobench or torch.are_deterministic_algorithms_enabled())
 
 
 def set_graphs(args: argparse.Namespace, state: TrainingState) -> None:
-    """Makes a run replay its phases as CUDA graphs, if the options say so and there is a GPU."""
-    from .training.capture import capture_phases
+    """Makes a run compile its phases, and replay them as CUDA graphs, if the options say so and there is a GPU."""
+    if args.compile:
+        from .training.compiling import CompiledGradients
 
+        state.compiled = CompiledGradients()
     if args.cuda_graphs == "off":
         return
     if state.device.type != "cuda":
         print("CUDA graphs: off, they need a GPU")
         return
+    from .training.capture import capture_phases
+
     capture_phases(state)

@@ -70,7 +70,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of all random numbers and of the order of the data [0]")
     add("--precision", metavar="P", help="fp32, bf16 or fp16, of the high resolutions [from cfg; no fp16 on a CPU]")
     add("--resume", metavar="latest|RUN|FILE", help="continue a run exactly: the same losses as if never stopped")
-    add("--transfer", metavar="FILE", help="begin with the weights of a checkpoint, of any project; see --freezed")
+    add("--transfer", metavar="RUN|FILE", help="begin with the weights of a run, or of any project's checkpoint")
     add("--workers", type=int, help="processes that read image files [3; 0 for embedded data]")
     add("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
@@ -145,6 +145,7 @@ def _run(args: argparse.Namespace, device: torch.device, log: RunLog, stopped: C
     state = new_state(G, D, config.training, device)
     if args.transfer:
         transfers.begin_with(args.transfer, config, state)
+    speed_options.set_graphs(args, state)
     measure = evaluate.measuring(args, state, data)
     if saved:
         state.load_state_dict(saved)
@@ -160,7 +161,6 @@ def _run(args: argparse.Namespace, device: torch.device, log: RunLog, stopped: C
         if rank() == 0:
             log.open(run_dir)
         print(f"run folder {run_dir}")
-        speed_options.set_graphs(args, state)
         watch.advise(partial(_how_to_resume, run_dir))
         trackers = open_trackers(args, run_dir, state.cur_nimg, config.to_json()) if rank() == 0 else ()
         return _train(args, state, data, config, run_dir, stopped, partial(measure, run_dir), trackers)
@@ -377,6 +377,8 @@ def _description(config: Config, desc: str | None) -> str:
     parts = [config.data.name, "cond" if config.data.cond else "", "mirror" if config.training.mirror else ""]
     if config.preset != config.data.name:
         parts.append(config.preset)
+    if desc and Path(desc).name != desc:
+        raise ValueError(f"--desc is part of a folder's name, got {desc}")
     parts.append(desc or "")
     return "-".join(part for part in parts if part)
 

@@ -55,9 +55,11 @@ def accept_as_resume(args: argparse.Namespace) -> None:
 def begin_with(path: str, config: Config, state: TrainingState) -> None:
     """Gives a run's networks the weights of a checkpoint, and prints what came and what did not."""
     from . import convert
+    from .training.checkpoint import latest_snapshot
 
-    checkpoint = convert.load(path)
-    print(f"transfer {path}: {checkpoint.source}, {checkpoint.family}")
+    file = latest_snapshot(Path(path)) or Path(path)  # of a run's folder the newest
+    checkpoint = convert.load(file)
+    print(f"transfer {file}: {checkpoint.source}, {checkpoint.family}")
     for line in transfer(checkpoint, config.family, config.model, state):
         print(f"  {line}")
 

@@ -145,6 +145,19 @@ def d_joint(state: TrainingState, options: TrainingOptions, batch: Batch) -> Ite
     yield from gradient_penalty(state, options, batch, fake_img)
 
 
+def add_d_stats(
+    state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor, class_loss: Tensor | float = 0.0
+) -> None:
+    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
+    state.stats.add("Dmain", "Loss/scores/real", real_scores)
+    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
+    if isinstance(state.augment, AdaptiveAugmentPipe):
+        state.augment.observe(real_scores)
+    state.stats.add("Dmain", "Loss/D/loss", loss)
+    if isinstance(class_loss, Tensor):
+        state.stats.add("Dmain", "Loss/D/class", class_loss)
+
+
 def d_reg(state: TrainingState, options: TrainingOptions, batch: Batch) -> Iterator[Tensor]:
     """R1 and R2, in a step of their own."""
     fake_img = generate(state, options, batch.z, batch.c)[0] if options.r2_gamma else None
@@ -209,17 +222,3 @@ def gradient_penalty(
     penalty = wgan_gp_penalty(D, batch.real_img, fake_img, batch.real_c, target=options.gp_target)
     state.stats.add("Dmain", "Loss/gp_penalty", penalty)
     yield penalty.mean() * (options.gp_weight / options.gp_target**2)
-
-
-def add_d_stats(
-    state: TrainingState, fake_scores: Tensor, real_scores: Tensor, loss: Tensor, class_loss: Tensor | float = 0.0
-) -> None:
-    """Statistics of the main step; the class loss is that of real images."""
-    state.stats.add("Dmain", "Loss/scores/fake", fake_scores)
-    state.stats.add("Dmain", "Loss/scores/real", real_scores)
-    state.stats.add("Dmain", "Loss/signs/real", real_scores.sign())
-    if isinstance(state.augment, AdaptiveAugmentPipe):
-        state.augment.observe(real_scores)
-    state.stats.add("Dmain", "Loss/D/loss", loss)
-    if isinstance(class_loss, Tensor):
-        state.stats.add("Dmain", "Loss/D/class", class_loss)

@@ -86,8 +86,7 @@ def take_step(
     n = len(batch.z)
     with shared_spectral_norm(*([state.G, state.D] if options.sn_once else [])):
         for part in zip(*(tensor.split(batch_gpu or n) for tensor in batch), strict=True):
-            for loss in phase.losses(state, options, Batch(*part)):
-                (loss * (phase.interval * len(part[0]) / n)).backward()
+            (state.compiled or accumulate_gradients)(phase, state, options, Batch(*part), len(part[0]) / n)
     average_over_ranks(phase.gradients, state.G, state.D)
     if options.ortho_strength:
         shared = getattr(phase.net, "shared", None)  # the embedding of the classes in G, which is left alone
@@ -99,6 +98,22 @@ def take_step(
     phase.opt.step()
     if options.d_clip and phase.part == "D":
         clip_weights(phase.net, options.d_clip)
+
+
+def accumulate_gradients(
+    phase: Phase, state: TrainingState, options: TrainingOptions, batch: Batch, share: float
+) -> None:
+    """Adds the gradients of a phase's losses to those that its network has.
+
+    Args:
+        phase: What to differentiate, one loss after the other.
+        state: Of the run; averages and statistics change in place.
+        options: The run's options.
+        batch: Inputs.
+        share: Of the whole batch, in (0, 1].
+    """
+    for loss in phase.losses(state, options, batch):
+        (loss * (phase.interval * share)).backward()
 
 
 def check_networks(G: Generator, D: Discriminator, options: TrainingOptions) -> None:

@@ -47,7 +47,8 @@ class TrainingState:
     augment: nn.Module | None = None  # what D's images go through
     rollbacks: int = 0  # how often the run went back to a snapshot because of a NaN; changes the order of the data
     captured: Any = None  # capture.CapturedPhases where phases are replayed as CUDA graphs; in no snapshot
-    timer: PhaseTimer = field(init=False)  # in no snapshot
+    compiled: Any = None  # compiling.CompiledGradients where losses and gradients are compiled; likewise
+    timer: PhaseTimer = field(init=False)  # likewise
 
     def __post_init__(self) -> None:
         self.timer = PhaseTimer(self.device)

@@ -233,8 +233,9 @@ def test_a_run_for_which_memory_was_too_small_goes_on_with_fewer_images_at_once(
         (["--resume", "latest"], "no run with a snapshot"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--batch", "0"], "batch must be positive"),
-        (["--cfg", "progan", "--gamma", "1"], "--gamma is the weight of R1, which --cfg progan does not use"),
+        (["--cfg", "progan", "--gamma", "1"], "--gamma weighs what --cfg progan does not compute"),
         (["--device", "cuda:99"], "cuda"),
+        (["--desc", "a/b"], "--desc is part of a folder's name, got a/b"),
     ],
 )
 def test_a_wrong_option_is_explained(

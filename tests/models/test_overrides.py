@@ -53,7 +53,10 @@ def test_every_loss_of_the_command_is_one_of_the_training() -> None:
     ("options", "cfg", "model", "training"),
     [
         (["--r2-gamma", "2"], "digits", {}, {"r2_gamma": 2.0}),
-        (["--d-reg-every", "1", "--g-reg-every", "6"], "digits", {}, {"r1_interval": 1, "pl_interval": 6}),
+        (["--d-reg-every", "1"], "digits", {}, {"r1_interval": 1}),
+        (["--g-reg-every", "6"], "auto", {}, {"pl_interval": 6}),
+        (["--pl-weight", "1", "--g-reg-every", "6"], "digits", {}, {"pl_weight": 1.0, "pl_interval": 6}),
+        (["--d-steps", "5"], "digits", {}, {"d_steps": 5}),
         (["--dlr", "0.1"], "digits", {}, {"d_lr": 0.1}),
         (["--glr", "0.1"], "digits", {}, {"lr": 0.1, "d_lr": 0.0025}),
         (["--glr", "0.1", "--dlr", "0.2"], "digits", {}, {"lr": 0.1, "d_lr": 0.2}),
@@ -87,12 +90,11 @@ def test_the_learning_rates_of_a_growing_generator_change_in_proportion() -> Non
         ("biggan-digits", ["--cbase", "4096"], "--cbase means nothing to the networks of --cfg biggan-digits"),
         ("digits", ["--ch", "16"], "--ch means nothing to the networks of --cfg digits"),
         ("digits", ["--cmax", "0"], "--cmax must be positive, got 0"),
-        (
-            "digits",
-            ["--loss", "wgan-gp", "--gamma", "1"],
-            "--gamma is the weight of R1, .* give --d-reg-every 1 as well",
-        ),
-        ("progan-digits", ["--r2-gamma", "1"], "--r2-gamma is the weight of R2, .* give --d-reg-every 1 as well"),
+        ("digits", ["--loss", "wgan-gp", "--gamma", "1"], "--gamma weighs what .*: give --d-reg-every as well"),
+        ("digits", ["--pl-weight", "1"], "--pl-weight weighs what .*: give --g-reg-every as well"),
+        ("digits", ["--g-reg-every", "4"], "--g-reg-every is the interval of what has no weight: give --pl-weight"),
+        ("progan-digits", ["--d-reg-every", "4"], "--d-reg-every is .* no weight: give --gamma or --r2-gamma"),
+        ("progan-digits", ["--r2-gamma", "1"], "--r2-gamma weighs what .*: give --d-reg-every as well"),
     ],
 )
 def test_what_does_not_fit_is_refused(cfg: str, options: list[str], message: str) -> None:

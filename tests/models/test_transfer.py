@@ -139,7 +139,7 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path, capsys: pytest
     snapshot = next((tmp_path / "00000-digits-cond").glob("*.pt"))
     assert is_snapshot(snapshot)
     capsys.readouterr()
-    again = ["--transfer", snapshot, "--freezed", "3", "--glr", "1e-30", "--dlr", "1e-30"]
+    again = ["--transfer", snapshot.parent, "--freezed", "3", "--glr", "1e-30", "--dlr", "1e-30"]
     assert run(*SMALL, *again, "--outdir", tmp_path) == 0
     assert "transfer" in capsys.readouterr().out
     new = tmp_path / "00001-digits-cond"

@@ -12,6 +12,7 @@ import torch
 from small_families import small_state
 from tiny import OPTIONS, tiny_state
 from tiny_growing import PROGAN, growing_state
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from gankern.models import cli
 from gankern.models.training.capture import WARMUP, CapturedPhases, capture_phases
@@ -43,6 +44,43 @@ class Recorder:
         return replay
 
 
+class Freezing(Recorder):
+    """Keeps a step's operations on tensors, with all that the host decided fixed in them, as a CUDA graph does."""
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self.state = state
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        self.captured += 1
+        restore = remembered(self.state)
+        traced = make_fx(step)()
+        restore()
+
+        def replay() -> None:
+            self.replayed += 1
+            with torch.no_grad():
+                traced()
+
+        return replay
+
+
+def remembered(state: TrainingState) -> Callable[[], None]:
+    """What puts everything back that a step changes, in place."""
+    tensors = [tensor for net in (state.G, state.D) for tensor in (*net.parameters(), *net.buffers())]
+    tensors += [tensor for opt in (state.G_opt, state.D_opt) for own in opt.state.values() for tensor in own.values()]
+    tensors += [state.pl_mean, state.G_gradients, state.D_gradients]
+    values, random = [tensor.detach().clone() for tensor in tensors], torch.get_rng_state()
+
+    def restore() -> None:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+        torch.set_rng_state(random)
+
+    return restore
+
+
 class Refusing(Recorder):
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
@@ -51,6 +89,8 @@ class Refusing(Recorder):
 # Powers of two, and intervals whose k / (k + 1) is a short binary number: as float32 the rates are the same.
 EXACT = replace(OPTIONS, lr=2**-7, r1_interval=3, pl_interval=3)
 GROWING = replace(PROGAN, lr=2**-7, d_lr=2**-7, growth=replace(PROGAN.growth, lr={16: 2**-6}))  # type: ignore[type-var]
+# 4x4 for 6 steps, then 8x8 fading in, whose weight and learning rate change while its graph is replayed.
+LONG = replace(GROWING, growth=replace(GROWING.growth, train_kimg=0.048, fade_kimg=0.256, batch={}, lr={8: 2**-6}))
 
 
 def train(state: TrainingState, options: TrainingOptions, data: ImageData, steps: int) -> list[dict[Any, list[float]]]:
@@ -86,6 +126,28 @@ def test_replayed_steps_are_the_steps(
     assert_same(eager, captured)
     assert recorder.replayed >= 6
     assert all({"Gmain", "Dmain"} <= {phase for phase, _ in values} for values in wanted)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "resolution"), [(tiny_state, EXACT, 8), (growing_state, LONG, 16)], ids=["fixed", "growing"]
+)
+def test_nothing_that_changes_from_step_to_step_is_decided_by_the_host(
+    make: Callable[[TrainingOptions], TrainingState], options: TrainingOptions, resolution: int
+) -> None:
+    data = open_data(f"digits:{resolution}", cond=True)
+    eager, captured = make(options), make(options)
+    recorder = Freezing(captured)
+    capture_phases(captured, recorder)
+    torch.manual_seed(7)
+    wanted = train(eager, options, data, 14)
+    torch.manual_seed(7)
+    found = train(captured, options, data, 14)
+    assert recorder.replayed >= 10
+    for a, b in zip(wanted, found, strict=True):
+        assert a.keys() == b.keys()
+        assert all(b[key] == pytest.approx(a[key], rel=1e-4, abs=1e-6) for key in a)
+    for name in ("G", "D", "G_ema", "pl_mean", "rng_cpu"):
+        torch.testing.assert_close(captured.state_dict()[name], eager.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
 def test_each_phase_warms_up_is_captured_once_and_then_only_replayed(digits8: ImageData) -> None:
