@@ -19,13 +19,13 @@ from .stats import Summary, summarise
 from .trackers import Tracker
 
 SHOWN = {  # while training: name of a statistic, and how it is printed
-    "Resources/peak_cpu_mem_gb": "{:.1f} GB",
-    "Resources/peak_gpu_mem_gb": "GPU {:.1f} GB",
     "Loss/G/loss": "G {:.2f}",
     "Loss/D/loss": "D {:.2f}",
     "Loss/r1_penalty": "R1 {:.2f}",
     "Loss/gp_penalty": "GP {:.2f}",
     "Progress/augment": "p {:.3f}",
+    "Resources/peak_cpu_mem_gb": "{:.1f} GB",
+    "Resources/peak_gpu_mem_gb": "GPU {:.1f} GB",
 }
 
 
