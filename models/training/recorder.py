@@ -54,7 +54,7 @@ class Recorder:
         self.start = self.tick_end = self.tick_start = time.perf_counter()
         self.tick_start_nimg = state.cur_nimg
         if state.cur_nimg:
-            self.note(f"resumed at {state.cur_nimg / 1000:g} kimg")
+            self.note("resumed")
 
     def begin_tick(self) -> None:
         """Training goes on: what was done since the end of the tick before was maintenance."""
@@ -115,7 +115,7 @@ class Recorder:
         finished = self.state.cur_nimg >= self.progress.total_nimg
         self.status = "finished" if finished else "stopped"
         if not finished:
-            self.note(f"stopped at {self.state.cur_nimg / 1000:g} kimg")
+            self.note("stopped")
         self.pictures(write)
         self.progress.close()
         self.tell(lambda tracker: tracker.close())
