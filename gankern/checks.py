@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import eq
+
 import torch
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -53,6 +56,15 @@ def check_image(op: str, x: torch.Tensor, argument: str = "x") -> None:
 def check_same_device(op: str, argument: str, tensor: torch.Tensor, x: torch.Tensor) -> None:
     if tensor.device != x.device:
         raise bad_value(op, argument, f"be on the device of x, {x.device}", tensor.device)
+
+
+def has_shape(tensor: torch.Tensor, *allowed: Sequence[int]) -> bool:
+    """Whether a tensor has one of these shapes.
+
+    Sizes are compared only where the number of dimensions agrees: a comparison of tuples would compare the first sizes
+    all the same, and tie a traced graph to batches that differ from the height of its noise.
+    """
+    return any(len(shape) == tensor.ndim and all(map(eq, shape, tensor.shape)) for shape in allowed)
 
 
 def check_number(op: str, argument: str, value: object) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 import torch
 
 from gankern import convolution_table as table
+from gankern.dispatch import known_size
 from gankern.transformed_weights import transformed
 
 PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
@@ -186,10 +187,10 @@ def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
     """
     if not torch.compiler.is_compiling() and _insists_on_determinism():
         return False
-    n, h, w = small
+    n, h, w = (known_size(size) for size in small)
     if min(n, h, w) < 1:
         return False
-    tiles = _tiles(small)
+    tiles = _tiles((n, h, w))
     speedup = table.speedup(what, torch.float32 if dtype in LACKING else dtype, min(shape[0], shape[1]), tiles)
     return speedup * n * h * w > 16 * tiles
 

@@ -80,6 +80,15 @@ def choose(op: str, device: str, backend: str | None = None) -> str:
     return "eager"
 
 
+def known_size(size: int | torch.SymInt) -> int:
+    """A size; while a graph is traced, that of the example, and 0 where there is none.
+
+    A traced graph then keeps the routine that suits its example, and is right for every size: asking about the symbolic
+    one would tie the graph to sizes with the same answer.
+    """
+    return size if isinstance(size, int) else (size.node.hint or 0)
+
+
 def is_forced(backend: str | None) -> bool:
     """Whether the caller chose, in one of the three ways; if not, an op may know a size where eager is faster."""
     return (backend or _forced) is not None

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from . import convert_command, evaluate, sample, train
+from . import convert_command, evaluate, export_command, sample, train
 from .config import FAMILIES
 
 EXAMPLES = """examples:
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   gankern evaluate runs/00000-digits-cond              SWD and MS-SSIM of its generator: no weights needed
   gankern sample stylegan2.pkl --trunc 0.7             images from a published checkpoint, of any project
   gankern convert stylegan2.pkl ours.safetensors       the same without pickles; --to names other formats
+  gankern export runs/00000-digits-cond digits.onnx    a generator for other runtimes; also .pt2
   gankern doctor                                       what is installed, what works, and why not the rest
 """
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "train": (train.add_options, "train a model; with no options, the digits"),
     "sample": (sample.add_options, "make images with a trained model"),
     "evaluate": (evaluate.add_options, "measure a trained model: SWD, MS-SSIM, FID, ..."),
+    "export": (export_command.add_options, "write a generator for torch.export or ONNX"),
     "convert": (convert_command.add_options, "read any published checkpoint, write another"),
 }
 

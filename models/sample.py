@@ -69,23 +69,25 @@ def load_generator(path: Path, device: torch.device) -> tuple[Checkpoint, Genera
     if G is None:
         raise ValueError(f"{path} has no generator, only {', '.join(checkpoint.networks())}")
     if checkpoint.model.precision == "fp16" and device.type == "cpu":
-        G = _in_fp32(checkpoint, G)
+        G = in_fp32(checkpoint, G)
     G = G.to(device).eval()
     if checkpoint.training is not None:
         G = with_standing_statistics(G, checkpoint.training.standing_batches, checkpoint.training.batch)
     return checkpoint, G
 
 
-def _in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
-    """The same generator where no layer computes in half precision, which CPUs cannot."""
+def in_fp32(checkpoint: Checkpoint, G: Generator) -> Generator:
+    """The same generator where every layer computes in fp32, on its device and in evaluation mode."""
     from .config import FAMILIES
 
+    wanted = {"num_fp16_res": 0, "precision": "fp32"}
     options: Any = checkpoint.model
-    slow: Generator = FAMILIES[checkpoint.family].build(replace(options, num_fp16_res=0, precision="fp32"))[0]
-    slow.load_state_dict(G.state_dict())
+    options = replace(options, **{name: value for name, value in wanted.items() if hasattr(options, name)})
+    other: Generator = FAMILIES[checkpoint.family].build(options)[0]
+    other.load_state_dict(G.state_dict())
     if hasattr(G, "grow"):
-        slow.grow(G.resolution, G.fading)
-    return slow
+        other.grow(G.resolution, G.fading)
+    return other.to(next(G.parameters()).device).eval()
 
 
 def latent(G: Generator, seed: int, truncation: float) -> torch.Tensor:

@@ -107,7 +107,8 @@ _BLOCK = {"cpu": 2**20, "cuda": 2**24}
 
 def _is_one_block(q: torch.Tensor, k: torch.Tensor) -> bool:
     """Where recomputing saves no memory worth its time; plain PyTorch is slow without instructions all the same."""
-    return not _is_converted(q) and q.shape[0] * q.shape[1] * k.shape[1] <= _BLOCK.get(q.device.type, 0)
+    batch, length, keys = (dispatch.known_size(size) for size in (*q.shape[:2], k.shape[1]))
+    return not _is_converted(q) and batch * length * keys <= _BLOCK.get(q.device.type, 0)
 
 
 def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice]]:

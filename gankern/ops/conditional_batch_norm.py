@@ -119,7 +119,7 @@ def _check(
         checks.check_tensor(OP, name, t)
         if t.dtype not in (x.dtype, torch.float32):
             raise checks.bad_type(OP, name, f"be of the dtype of x, {x.dtype}, or float32", t.dtype)
-        if tuple(t.shape) not in ({(c,)} if name in vectors else {(c,), (n, c)}):
+        if not checks.has_shape(t, *([(c,)] if name in vectors else [(c,), (n, c)])):
             expected = f"[C] = [{c}]" if name in vectors else f"[N, C] = [{n}, {c}] or [C] = [{c}]"
             raise checks.bad_value(OP, name, f"have shape {expected}", f"{list(t.shape)} (x is {list(x.shape)})")
         checks.check_same_device(OP, name, t, x)

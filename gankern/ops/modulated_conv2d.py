@@ -182,7 +182,7 @@ def _check(x: Any, weight: Any, styles: Any, input_gain: Any) -> None:
         return
     checks.check_floating(op, "input_gain", input_gain)
     checks.check_same_device(op, "input_gain", input_gain, x)
-    if input_gain.shape not in ((), (1,), (i,), (1, i), (n, 1), (n, i)):
+    if not checks.has_shape(input_gain, (), (1,), (i,), (1, i), (n, 1), (n, i)):
         expected = f"have shape [], [I] or [N, I] = [{n}, {i}]"
         raise checks.bad_value(op, "input_gain", expected, f"{list(input_gain.shape)} (x is {list(x.shape)})")
 
@@ -194,6 +194,6 @@ def _check_noise(noise: Any, shape: Sequence[int]) -> None:
     op = "modulated_conv2d"
     checks.check_floating(op, "noise", noise)
     n, _, h, w = shape
-    if noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
+    if not checks.has_shape(noise, (h, w), (1, 1, h, w), (n, 1, h, w)):
         expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with N, H, W = {n}, {h}, {w}"
         raise checks.bad_value(op, "noise", expected, list(noise.shape))

@@ -83,12 +83,12 @@ def _check(x: Any, noise: Any, strength: Any, b: Any, act: Any, alpha: Any, gain
     for name, tensor in (("noise", noise), ("strength", strength), ("b", b)):
         if tensor is not None:
             check_parameter(op, name, tensor, x)
-    if noise is not None and noise.shape not in ((h, w), (1, 1, h, w), (n, 1, h, w)):
+    if noise is not None and not checks.has_shape(noise, (h, w), (1, 1, h, w), (n, 1, h, w)):
         expected = f"have shape [H, W], [1, 1, H, W] or [N, 1, H, W] with [N, H, W] = {[n, h, w]}"
         raise checks.bad_value(op, "noise", expected, f"{list(noise.shape)} {got}")
     if strength is not None and noise is None:
         raise checks.bad_value(op, "strength", "be None where there is no noise", f"{list(strength.shape)}")
-    if strength is not None and strength.shape not in ((), (c,)):
+    if strength is not None and not checks.has_shape(strength, (), (c,)):
         raise checks.bad_value(op, "strength", f"be a scalar or [C] = [{c}]", f"{list(strength.shape)} {got}")
     if b is not None and b.shape != (c,):
         raise checks.bad_value(op, "b", f"have shape [C] = [{c}]", f"{list(b.shape)} {got}")

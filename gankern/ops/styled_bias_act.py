@@ -111,7 +111,7 @@ def checked_tail(
         checks.check_tensor(op, name, tensor)
         if tensor.dtype not in (x.dtype, torch.float32):
             raise checks.bad_type(op, name, f"be of the dtype of x, {x.dtype}, or float32", tensor.dtype)
-        if tensor.shape not in allowed:
+        if not checks.has_shape(tensor, *allowed):
             expected = f"have shape {SHAPES[name].format(n=n, c=c, h=h, w=w)}"
             raise checks.bad_value(op, name, expected, f"{list(tensor.shape)} (x is {list(shape)})")
         checks.check_same_device(op, name, tensor, x)
