@@ -77,8 +77,7 @@ class Recorder:
         summary |= {name: summarise(ms) for name, ms in measured.items()}
         summary |= {name: summarise([value]) for name, value in single.items()}
         self.attempt("stats.jsonl", lambda: append_stats(self.run_dir, summary))
-        means = {name: value["mean"] for name, value in summary.items()}
-        self.tell(lambda tracker: tracker.scalars(self.state.cur_nimg, means))
+        self._scalars({name: value["mean"] for name, value in summary.items()})
         self.attempt("the progress line", lambda: self.progress.tick(_shown(summary, now)))
 
     def pictures(self, write: Callable[[], Path]) -> None:
@@ -100,11 +99,8 @@ class Recorder:
 
     def metrics(self) -> None:
         """Tells the trackers of the measurements that are new in the run folder."""
-        measured = read_metrics(self.run_dir)
-        for values in measured[self.metrics_told :]:
-            named = {f"Metrics/{name}": value for name, value in values.items() if name != "kimg"}
-            self.tell(lambda tracker, named=named: tracker.scalars(self.state.cur_nimg, named))  # type: ignore[misc]
-        self.metrics_told = len(measured)
+        if self.trackers:
+            self.attempt("metrics to the trackers", self._new_metrics)
 
     def note(self, text: str) -> None:
         """Adds something to the run's notes, which the report shows."""
@@ -136,6 +132,15 @@ class Recorder:
             reason = str(error).partition("\n")[0] or type(error).__name__
             print(f"gankern train: cannot write {what} ({reason}); the run goes on", file=sys.stderr)
             self.note(f"could not write {what}: {reason}")
+
+    def _scalars(self, values: dict[str, float]) -> None:
+        self.tell(lambda tracker: tracker.scalars(self.state.cur_nimg, values))
+
+    def _new_metrics(self) -> None:
+        measured = read_metrics(self.run_dir)
+        for values in measured[self.metrics_told :]:
+            self._scalars({f"Metrics/{name}": value for name, value in values.items() if name != "kimg"})
+        self.metrics_told = len(measured)
 
     def _picture(self, name: str, path: Path) -> None:
         self.tell(lambda tracker: tracker.picture(self.state.cur_nimg, name, path))

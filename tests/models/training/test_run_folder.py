@@ -7,11 +7,13 @@ import pytest
 
 from gankern.models.training.run_folder import (
     append_metrics,
+    append_note,
     append_stats,
     continue_run,
     find_snapshot,
     new_run_dir,
     read_metrics,
+    read_notes,
     read_stats,
     write_config,
 )
@@ -73,3 +75,11 @@ def test_an_older_snapshot_continues_in_a_new_folder_with_its_history(run_dir: P
     assert [p.name for p in sorted(branch.glob("fakes*.png"))] == ["fakes000002.png"]
     assert (run_dir / "stats.jsonl").read_text() == old_stats
     assert json.loads((run_dir / "training_options.json").read_text())
+
+
+def test_notes_survive_a_kill_while_one_was_written(tmp_path: Path) -> None:
+    assert read_notes(tmp_path) == []
+    append_note(tmp_path, 4000, "stopped")
+    with (tmp_path / "notes.jsonl").open("a") as file:
+        file.write('{"kimg": 8.0, "no')
+    assert read_notes(tmp_path) == [{"kimg": 4.0, "note": "stopped"}]
