@@ -308,9 +308,14 @@ def _finish(run_dir: Path, config: Config, data: ImageData, G_ema: nn.Module, ra
     for measured in read_metrics(run_dir)[-1:]:
         kimg = measured.pop("kimg")
         results |= {name: f"{value:.4g} (at {kimg:g} kimg)" for name, value in measured.items()}
-    report = write_report(run_dir, results)
-    results |= {"samples": sample_grids(run_dir)[-1], "over time": run_dir / "timeline.png"}
-    results |= {"curves": run_dir / "curves.svg", "report": report, "snapshot": latest_snapshot(run_dir)}
+    try:
+        write_report(run_dir, results)
+    except OSError as error:  # the run itself is safe
+        print(f"gankern train: cannot write report.html ({error})")
+    left = {"samples": sample_grids(run_dir)[-1:], "over time": [run_dir / "timeline.png"]}
+    left |= {"curves": [run_dir / "curves.svg"], "report": [run_dir / "report.html"]}
+    results |= {name: path for name, paths in left.items() for path in paths if path.exists()}
+    results["snapshot"] = latest_snapshot(run_dir)
     results["run folder"] = run_dir
     for name, value in results.items():
         print(f"{name:>16}  {value}")

@@ -71,6 +71,7 @@ def test_the_wheel_holds_the_library_the_models_and_the_kernels(source, tmp_path
     assert modules("gankern", "gankern") | modules("models", "gankern/models") <= names
     assert {"gankern/models/training/digits.npz", "gankern/models/explore.html"} <= names
     assert "gankern/models/training/DIGITS.md" in names, "the attribution goes with the data"
+    assert "gankern/models/training/report_template.html" in names
     for stem in ("_C.", "_host."):
         assert [n for n in names if n.startswith(f"gankern/{stem}") and n.endswith(".so")], stem
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gankern", "gankern.pth"}
@@ -112,7 +113,11 @@ def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
         "LICENSE",
         "README.md",
         "models/training/digits.npz",
+<<<<<<< HEAD
         "models/explore.html",
+=======
+        "models/training/report_template.html",
+>>>>>>> h
     }
     assert needed - names == set()
 

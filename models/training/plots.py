@@ -9,6 +9,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 12, 34, 44
 COLOURS = ("#3465a4", "#cc4c02", "#4e9a06", "#75507b", "#c4a000", "#2aa198", "#b5577b", "#8a8a8a", "#555d66", "#a0522d")
 SMOOTHING = 20  # a smoothed point averages about this fraction of the curve: 1 / 20
 MOST_POINTS = 500  # that are drawn of a curve
+FEW_POINTS = 12  # up to which each is marked
 
 
 class Series(NamedTuple):
@@ -37,7 +38,7 @@ class Axis(NamedTuple):
 def line_chart(
     title: str, x_label: str, y_label: str, series: Sequence[Series], smoothed: bool = True, log: bool = False
 ) -> str:
-    """Draws curves over axes with ticks; the vertical one shows zero.
+    """Draws curves over axes with ticks; the vertical one shows zero unless it is logarithmic. A few points are marked.
 
     Args:
         title: Above the chart.
@@ -45,7 +46,7 @@ def line_chart(
         y_label: Name and unit of the vertical axis.
         series: The curves; those without points are left out.
         smoothed: Draws each faint as measured, and strong as smoothed.
-        log: Both axes are logarithmic instead, and every point is marked; all values must be positive.
+        log: Both axes are logarithmic, and every point is marked; all values must be positive.
 
     Returns:
         A complete <svg> element.
@@ -66,7 +67,7 @@ def line_chart(
         parts.append(_polyline(s, s.y, x_axis, y_axis, faint if smoothed else strong, values=True))
         if smoothed:
             parts.append(_polyline(s, smooth(s.y), x_axis, y_axis, strong))
-        if log:
+        if log or len(s.x) <= FEW_POINTS:
             dots = "".join(f"M{x_axis(x):.1f} {y_axis(y):.1f}h0" for x, y in zip(s.x, s.y, strict=True))
             parts.append(f'<path stroke="{colour}" stroke-width="6" stroke-linecap="round" d="{dots}"/>')
     return "\n".join([*parts, *_legend([s.name for s in series], WIDTH), "</svg>"])

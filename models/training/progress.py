@@ -1,5 +1,6 @@
 """The line a person watches while a run goes on."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -71,7 +72,8 @@ class Progress:
             self.bar.n = self.pace.nimg / 1000
             self.bar.set_description_str(self.line())
         else:
-            print(f"\r{self.line()}\x1b[K", end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns - 1  # a longer line would not be drawn over
+            print(f"\r{self.line()[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

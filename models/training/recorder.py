@@ -21,13 +21,13 @@ from .stats import Summary, summarise
 from .trackers import Tracker
 
 SHOWN = {  # while training: name of a statistic, and how it is printed
-    "Resources/peak_cpu_mem_gb": "{:.1f} GB",
-    "Resources/peak_gpu_mem_gb": "GPU {:.1f} GB",
     "Loss/G/loss": "G {:.2f}",
     "Loss/D/loss": "D {:.2f}",
     "Loss/r1_penalty": "R1 {:.2f}",
     "Loss/gp_penalty": "GP {:.2f}",
     "Progress/augment": "p {:.3f}",
+    "Resources/peak_cpu_mem_gb": "{:.1f} GB",
+    "Resources/peak_gpu_mem_gb": "GPU {:.1f} GB",
 }
 
 
@@ -56,7 +56,7 @@ class Recorder:
         self.start = self.tick_end = self.tick_start = time.perf_counter()
         self.tick_start_nimg = state.cur_nimg
         if state.cur_nimg:
-            self.note(f"resumed at {state.cur_nimg / 1000:g} kimg")
+            self.note("resumed")
 
     def begin_tick(self) -> None:
         """Training goes on: what was done since the end of the tick before was maintenance."""
@@ -79,8 +79,7 @@ class Recorder:
         summary |= {name: summarise(ms) for name, ms in measured.items()}
         summary |= {name: summarise([value]) for name, value in single.items()}
         self.attempt("stats.jsonl", lambda: append_stats(self.run_dir, summary))
-        means = {name: value["mean"] for name, value in summary.items()}
-        self.tell(lambda tracker: tracker.scalars(self.state.cur_nimg, means))
+        self._scalars({name: value["mean"] for name, value in summary.items()})
         self.attempt("the progress line", lambda: self.progress.tick(_shown(summary, now)))
 
     def pictures(self, write: Callable[[], Path]) -> None:
@@ -102,11 +101,8 @@ class Recorder:
 
     def metrics(self) -> None:
         """Tells the trackers of the measurements that are new in the run folder."""
-        measured = read_metrics(self.run_dir)
-        for values in measured[self.metrics_told :]:
-            named = {f"Metrics/{name}": value for name, value in values.items() if name != "kimg"}
-            self.tell(lambda tracker, named=named: tracker.scalars(self.state.cur_nimg, named))  # type: ignore[misc]
-        self.metrics_told = len(measured)
+        if self.trackers:
+            self.attempt("metrics to the trackers", self._new_metrics)
 
     def note(self, text: str) -> None:
         """Adds something to the run's notes, which the report shows."""
@@ -117,7 +113,7 @@ class Recorder:
         finished = self.state.cur_nimg >= self.progress.total_nimg
         self.status = "finished" if finished else "stopped"
         if not finished:
-            self.note(f"stopped at {self.state.cur_nimg / 1000:g} kimg")
+            self.note("stopped")
         self.pictures(write)
         self.progress.close()
         self.tell(lambda tracker: tracker.close())
@@ -141,6 +137,15 @@ class Recorder:
             reason = str(error).partition("\n")[0] or type(error).__name__
             print(f"gankern train: cannot write {what} ({reason}); the run goes on", file=sys.stderr)
             self.note(f"could not write {what}: {reason}")
+
+    def _scalars(self, values: dict[str, float]) -> None:
+        self.tell(lambda tracker: tracker.scalars(self.state.cur_nimg, values))
+
+    def _new_metrics(self) -> None:
+        measured = read_metrics(self.run_dir)
+        for values in measured[self.metrics_told :]:
+            self._scalars({f"Metrics/{name}": value for name, value in values.items() if name != "kimg"})
+        self.metrics_told = len(measured)
 
     def _picture(self, name: str, path: Path) -> None:
         self.tell(lambda tracker: tracker.picture(self.state.cur_nimg, name, path))

@@ -1,5 +1,6 @@
 """The folder of one run: its number, its configuration, its statistics, and where to resume it."""
 
+import contextlib
 import json
 import os
 import re
@@ -94,8 +95,11 @@ def append_note(run_dir: Path, cur_nimg: int, text: str) -> None:
 
 def read_notes(run_dir: Path) -> list[dict[str, Any]]:
     """The run's notes, oldest first."""
-    path = run_dir / NOTES
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    path, notes = run_dir / NOTES, []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the line that was being written when the run was killed
+            notes.append(json.loads(line))
+    return notes
 
 
 def continue_run(snapshot: Path, cur_nimg: int, outdir: Path, description: str, damaged: Sequence[Path] = ()) -> Path:

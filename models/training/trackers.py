@@ -100,15 +100,15 @@ def open_trackers(args: argparse.Namespace, run_dir: Path, cur_nimg: int, config
         cur_nimg: Images seen when it starts.
         config: The run's configuration.
     """
-    wanted: list[Callable[[], Tracker]] = []
+    wanted: dict[str, Callable[[], Tracker]] = {}
     if args.tensorboard == "1" or (args.tensorboard is None and importlib.util.find_spec("tensorboard")):
-        wanted.append(lambda: TensorBoard(run_dir, cur_nimg))
+        wanted[TensorBoard.name] = lambda: TensorBoard(run_dir, cur_nimg)
     if args.wandb:
-        wanted.append(lambda: WeightsAndBiases(run_dir, args.wandb, config))
+        wanted[WeightsAndBiases.name] = lambda: WeightsAndBiases(run_dir, args.wandb, config)
     trackers = []
-    for kind in wanted:
+    for name, start in wanted.items():
         try:
-            trackers.append(kind())
+            trackers.append(start())
         except Exception as error:  # whatever it is, the run does not need it
-            print(f"gankern train: goes on without a tracker ({type(error).__name__}: {error})")
+            print(f"gankern train: goes on without {name} ({type(error).__name__}: {error})")
     return trackers

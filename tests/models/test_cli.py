@@ -170,15 +170,32 @@ def test_training_digits_leaves_a_run_that_can_be_sampled(tmp_path: Path, capsys
     run_dir = tmp_path / "00000-digits-cond"
     names = {path.name for path in run_dir.iterdir()}
     assert {"report.html", "curves.svg", "timeline.png", "network-snapshot-000000.pt", "training_options.json"} <= names
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
     for word in ("images/s", "class accuracy", "FD-digits", "report.html", "network-snapshot-000000.pt"):
         assert word in printed
+    logged = (run_dir / "log.txt").read_text().splitlines()
+    assert [line for line in logged if line in printed.splitlines()] == printed.splitlines()
+    assert set(progress.splitlines()) <= set(logged)
 
     assert gankern("sample", run_dir, "--seeds", "0,3-4", "--trunc", "0.7", "--outdir", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("seed*.png"))) == 30
     assert read_png(tmp_path / "out" / "grid.png").shape == (3 * 68, 10 * 68, 1)
     assert gankern("sample", run_dir, "--seeds", "5", "--class", "7", "--outdir", tmp_path / "one") == 0
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"seed0005-class7.png", "grid.png"}
+
+
+def test_trackers_are_told_where_the_options_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    run = types.SimpleNamespace(
+        id="abc", define_metric=lambda *a, **k: None, log=lambda values: told.extend(values), finish=lambda: None
+    )
+    stand_in = types.SimpleNamespace(init=lambda **given: run, Image=str)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    options = ["--kimg", "0.008", "--outdir", tmp_path, "--tensorboard", "0", "--wandb", "gans"]
+    assert gankern("train", *SMALL, *options) == 0
+    assert {"reals", "fakes"} <= set(told)
+    assert (tmp_path / "00000-digits-cond" / "wandb-id.txt").read_text() == "abc\n"
+    assert not list(tmp_path.glob("*/events.*"))
 
 
 def test_sampling_a_class_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +284,7 @@ def test_doctor_is_asked_with_the_remaining_options(monkeypatch: pytest.MonkeyPa
 def test_training_digits_needs_torch_and_numpy_only(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "for name in ('PIL', 'tqdm', 'skimage', 'sklearn', 'scipy', 'matplotlib', 'safetensors'):\n"
+        "for name in ('PIL', 'tqdm', 'skimage', 'sklearn', 'scipy', 'matplotlib', 'safetensors', 'tensorboard'):\n"
         "    sys.modules[name] = None\n"
         "from gankern.models import cli\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"

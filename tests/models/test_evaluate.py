@@ -115,7 +115,7 @@ def test_training_measures_at_its_interval_and_the_report_shows_the_curve(run_di
     assert [values["kimg"] for values in measured] == [0.016, 0.032]
     assert all(set(values) == {"kimg", "swd_16", "swd", "ms_ssim"} for values in measured)
     report = (run_dir / "report.html").read_text()
-    assert f"<tr><td>swd</td><td>{measured[-1]['swd']:.4g} (at 0.032 kimg)</td></tr>" in report
+    assert f"<span>swd</span><b>{measured[-1]['swd']:.4g}</b><small>at 0.032 kimg</small>" in report
     for chart in ("swd", "ms_ssim"):
         assert f'font-weight="bold">{chart}</text>' in report
 

@@ -75,3 +75,9 @@ def test_stacked_areas_lie_one_above_the_other() -> None:
     assert heights == pytest.approx([1.0, 2 / 3], abs=1e-3)
     carried = [(e.attrib["data-name"], e.attrib["data-y"]) for e in root.iter() if "data-name" in e.attrib]
     assert carried == [("a", "1 1"), ("b", "2 1")]  # their own heights, not the sums
+
+
+@pytest.mark.parametrize(("points", "marked"), [(1, True), (3, True), (100, False)])
+def test_a_few_points_are_marked_so_that_one_can_be_seen(points: int, marked: bool) -> None:
+    svg = line_chart("t", "x", "y", [Series("s", range(points), range(points))])
+    assert ("stroke-linecap" in svg) == marked

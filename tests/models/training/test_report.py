@@ -27,7 +27,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = (run_dir / "fakes000000.png").read_bytes()
     for kimg in (4, 8, 12):  # so short a run has them all at 0 kimg
         (run_dir / f"fakes{kimg:06d}.png").write_bytes(grid)
-    append_note(run_dir, 40, "resumed at <0.04> kimg")
+    append_note(run_dir, 40, "resumed on <another>")
     return run_dir
 
 
@@ -48,7 +48,7 @@ def test_a_report_holds_everything_and_links_to_nothing(run_dir: Path) -> None:
     for shown in (
         "12.7",
         "&lt;16.8&gt;",
-        "resumed at &lt;0.04&gt; kimg",
+        "0.04 kimg: resumed on &lt;another&gt;",
         "&lt;tiny&gt;",
         "Time per image",
         "0.16 of 0.16",

@@ -125,4 +125,4 @@ def test_a_tracker_that_cannot_start_is_left_out_with_its_reason(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     assert open_trackers(options("--tensorboard", "0", "--wandb", "gans"), tmp_path, 0, {}) == []
-    assert "goes on without a tracker (ModuleNotFoundError" in capsys.readouterr().out
+    assert "goes on without W&B (ModuleNotFoundError" in capsys.readouterr().out
