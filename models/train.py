@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, device: torch.device, log: RunLog, stopped: Callable[[], bool]) -> int:
     from . import watch
     from .ranks import by_first_rank, rank
+    from .run_summary import describe
     from .training.checkpoint import load_newest
     from .training.lock import locked
     from .training.phases import check_networks
@@ -137,7 +138,7 @@ def _run(args: argparse.Namespace, device: torch.device, log: RunLog, stopped: C
         _make_deterministic()
     G, D = _seeded_networks(config)
     check_networks(G, D, config.training)
-    _describe(config, data, G, D, device)
+    describe(config, data, G, D, device)
     if args.dry_run:
         return 0
     _set_allocator(args.allocator, device)
@@ -338,44 +339,6 @@ def _how_to_resume(run_dir: Path) -> str:
     if latest_snapshot(run_dir) is None:
         return f"; {run_dir} has no snapshot yet"
     return f"; to continue, start it again with --resume {run_dir}"
-
-
-def _describe(config: Config, data: ImageData, G: nn.Module, D: nn.Module, device: torch.device) -> None:
-    import json
-
-    import torch
-
-    from .ranks import world_size
-
-    where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    where += f" for each of {world_size()} processes" if world_size() > 1 else ""
-    print(f"data     {config.data.source}: {data.describe()}")
-    for name, net in (("G", G), ("D", D)):
-        print(f"{name}        {sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters")
-    print(f"device   {where}, {config.model.precision}")
-    for part in ("model", "training"):
-        print(f"{part:8} {json.dumps(config.to_json()[part])}")
-    for line in _growth_table(config.training):
-        print(line)
-
-
-def _growth_table(training: TrainingOptions) -> list[str]:
-    """The schedule of a growing run, a line for each resolution that fades in or trains."""
-    from .training.schedule import periods
-
-    if training.growth is None:
-        return []
-    lines = ["growth          kimg  resolution          batch  lr"]
-    for period in periods(training.growth):
-        start, end = period.start / 1000, (period.end or training.kimg * 1000) / 1000
-        if start >= training.kimg:
-            last = training.growth.last_resolution
-            return [*lines, f"           the run is too short for {last}x{last}"]
-        size = f"{period.resolution}x{period.resolution}{' fades in' if period.fading else ''}"
-        batch = training.growth.batch.get(period.resolution, training.batch)
-        lr = training.growth.lr.get(period.resolution, training.lr)
-        lines.append(f"{start:10g} - {min(end, training.kimg):<7g} {size:19} {batch:5}  {lr:g}")
-    return lines
 
 
 def _description(config: Config, desc: str | None) -> str:

@@ -113,11 +113,8 @@ def test_the_sdist_holds_what_a_build_needs(source, tmp_path):
         "LICENSE",
         "README.md",
         "models/training/digits.npz",
-<<<<<<< HEAD
         "models/explore.html",
-=======
         "models/training/report_template.html",
->>>>>>> h
     }
     assert needed - names == set()
 

@@ -81,7 +81,6 @@ def test_an_older_snapshot_continues_in_a_new_folder_with_its_history(run_dir: P
     assert json.loads((run_dir / "training_options.json").read_text())
 
 
-<<<<<<< HEAD
 def test_a_damaged_newest_snapshot_is_set_aside_and_the_run_goes_on_in_its_folder(run_dir: Path) -> None:
     older, newest = (run_dir / f"network-snapshot-{kimg:06d}.pt" for kimg in (4, 8))
     (run_dir / ".network-snapshot-000012.pt.1234.tmp").touch()  # what a killed process was writing
@@ -113,11 +112,11 @@ def test_lines_that_a_full_disk_did_not_take_are_written_with_the_next(
     assert [t["Progress/kimg"]["mean"] for t in read_stats(tmp_path)] == [1]
     append_stats(tmp_path, tick(4))
     assert [t["Progress/kimg"]["mean"] for t in read_stats(tmp_path)] == [1, 2, 3, 4]
-=======
+
+
 def test_notes_survive_a_kill_while_one_was_written(tmp_path: Path) -> None:
     assert read_notes(tmp_path) == []
     append_note(tmp_path, 4000, "stopped")
     with (tmp_path / "notes.jsonl").open("a") as file:
         file.write('{"kimg": 8.0, "no')
     assert read_notes(tmp_path) == [{"kimg": 4.0, "note": "stopped"}]
->>>>>>> h
