@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -121,6 +122,7 @@ def batches(
         prefetch_factor=prefetch,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals,
+        generator=torch.Generator(),  # it draws a seed for its workers: not from the run's random numbers
     )
     for indices, images in zip(order, _watched(loader)):
         yield images, data.encode_labels(indices % n)
