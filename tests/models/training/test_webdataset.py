@@ -62,7 +62,7 @@ def test_the_shards_of_a_folder_a_row_or_a_pattern_are_one_data_set(shards: Path
     assert reds(data) == list(range(12))
     assert data.labels is not None
     assert data.labels.tolist() == [k % 3 for k in range(12)]
-    assert (data.name, data.num_classes, data.channels) == ("wds", 3, 3)
+    assert (data.name, data.describe()) == ("wds", "12 images, 8x8 RGB, 3 classes")
 
 
 def test_one_shard_is_a_data_set(shards: Path) -> None:
