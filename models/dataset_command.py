@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -73,6 +75,11 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"gankern dataset: interrupted, {dest} is not written", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(dest.parent).free / 2**30
+        raise OSError(f"no room for {dest}, {free:.1f} GiB are free without it; nothing is written") from error
     _report(dest, result, source.folders)
     return 0
 

@@ -149,12 +149,15 @@ def test_a_run_that_is_stopped_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_a_full_disk_leaves_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gankern.models.training.packed.PackedWriter.add", full)
     assert dataset(photos, tmp_path / "out.gankern", *CROP) == 1
+    assert f"no room for {tmp_path / 'out.gankern'}, " in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
