@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +75,12 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"gankern dataset: interrupted, {dest} is not written", file=sys.stderr)
         return 130
-    _report(dest, result)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(dest.parent).free / 2**30
+        raise OSError(f"no room for {dest}, {free:.1f} GiB are free without it; nothing is written") from error
+    _report(dest, result, source.folders)
     return 0
 
 
@@ -108,8 +115,9 @@ def _size(args: argparse.Namespace) -> tuple[int, int] | None:
     return sides
 
 
-def _report(dest: Path, result: Result) -> None:
+def _report(dest: Path, result: Result, folders: Sequence[str]) -> None:
     from .training.images import KINDS
+    from .training.labels import by_folder
 
     height, width, channels = result.shape
     size = sum(file.stat().st_size for file in (dest.rglob("*.png") if dest.is_dir() else [dest]))
@@ -117,7 +125,7 @@ def _report(dest: Path, result: Result) -> None:
     if result.labels is None:
         labels = "no labels"
     elif result.labels.ndim == 1:
-        labels = f"{int(result.labels.max()) + 1} classes"
+        labels = f"{int(result.labels.max()) + 1} classes{by_folder(folders)}"
     else:
         labels = f"labels of {result.labels.shape[1]} numbers"
     print(f"{dest}: {about}, {labels}, {size / 2**20:.1f} MiB")

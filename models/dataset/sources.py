@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ class Source(NamedTuple):
     names: list[str]
     load: Callable[[int], np.ndarray]  # from its number to uint8 [H, W, C]; ValueError if that image is damaged
     labels: np.ndarray | None  # class numbers int64 [N], or vectors float32 [N, c_dim]
+    folders: Sequence[str] = ()  # in the order of the classes, where these are the folders that the images lie in
 
 
 def open_source(source: str, max_images: int | None = None) -> Source:
@@ -47,10 +48,10 @@ def open_source(source: str, max_images: int | None = None) -> Source:
         opened = mnist.open_mnist(path)
     else:
         opened = _of_files(source)
-    names, load, labels = opened
-    if not names:
+    if not opened.names:
         raise ValueError(f"data: {source} has no images")
-    return Source(names[:max_images], load, labels if labels is None else labels[:max_images])
+    labels = None if opened.labels is None else opened.labels[:max_images]
+    return opened._replace(names=opened.names[:max_images], labels=labels)
 
 
 def _of_data(source: str) -> Source:
@@ -67,8 +68,8 @@ def _of_files(source: str) -> Source:
     from ..training.image_files import open_archive
 
     pillow()
-    archive, files, labels = open_archive(source)
-    return Source(files, lambda index: decode(archive.read(files[index])), labels)
+    archive, files, labels, folders = open_archive(source)
+    return Source(files, lambda index: decode(archive.read(files[index])), labels, folders)
 
 
 def inflate(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .archives import LABEL_FILE, Archive, Folder, ZipArchive
 from .decoding import EXTENSIONS, decode, pillow, with_channels
 from .images import KINDS, ImageData
-from .labels import file_labels, folder_classes
+from .labels import by_folder, file_labels, folder_classes, folder_labels
 from .webdataset import TarShards, find_shards
 
 
@@ -30,11 +31,11 @@ class ImageFiles(ImageData):
 
     def __init__(self, path: str | Path):
         pillow()
-        self.archive, self.files, labels = open_archive(path)
+        self.archive, self.files, labels, self.folders = open_archive(path)
         self.path = self.archive.path
         first = self._decode(self.files[0])  # [H, W, C]
         height, width, channels = first.shape
-        super().__init__(self.path.stem, len(self.files), (height, width), channels, labels)
+        super().__init__(self.path.absolute().stem, len(self.files), (height, width), channels, labels)
 
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
@@ -57,12 +58,7 @@ class ImageFiles(ImageData):
         return digest.hexdigest()
 
     def describe(self) -> str:
-        described = super().describe()
-        folders = folder_classes(self.files) if self.num_classes else []
-        if len(folders) != self.num_classes:
-            return described
-        shown = [*folders[:3], "..."] if len(folders) > 4 else folders
-        return f"{described} by folder: {', '.join(shown)}"
+        return super().describe() + (by_folder(self.folders) if self.num_classes else "")
 
     def _where(self, file: str) -> str:
         return f"{self.path}/{file}"
@@ -79,12 +75,21 @@ class ImageFiles(ImageData):
             raise ValueError(f"data: cannot read {self._where(file)} ({text})") from error
 
 
-def open_archive(path: str | Path) -> tuple[Archive, list[str], np.ndarray | None]:
-    """A folder, zip file or tar shards: where its files lie, the names of its images in order, and their labels."""
+class Opened(NamedTuple):
+    """Image files and their labels."""
+
+    archive: Archive
+    files: list[str]  # the images, in order
+    labels: np.ndarray | None
+    folders: list[str]  # in the order of the classes, where these are the folders that the images lie in
+
+
+def open_archive(path: str | Path) -> Opened:
+    """Opens a folder, a zip file or tar shards; no image is read."""
     shards, path = find_shards(str(path)), Path(path)
     if shards:
         tars = TarShards(shards)
-        return tars, tars.names(), tars.labels
+        return Opened(tars, tars.names(), tars.labels, [])
     if path.is_dir():
         archive: Archive = Folder(path)
     elif path.suffix.lower() == ".zip" and path.is_file():
@@ -93,8 +98,12 @@ def open_archive(path: str | Path) -> tuple[Archive, list[str], np.ndarray | Non
         raise FileNotFoundError(
             f"data: expected a folder, or a .zip, .tar or .gankern file, got {path}; `gankern dataset` reads others"
         )
-    names = archive.names()  # those that begin with ._ are what macOS knows of the others
-    files = [name for name in names if Path(name).suffix.lower() in EXTENSIONS and not Path(name).name.startswith("._")]
+    names = archive.names()
+    images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
+    files = [name for name in images if not Path(name).name.startswith("._")]  # what macOS knows of the others
     if not files:
         raise ValueError(f"data: no image files in {path} (looked for {' '.join(sorted(EXTENSIONS))})")
-    return archive, files, file_labels(archive, files, LABEL_FILE in names)
+    if LABEL_FILE in names:
+        return Opened(archive, files, file_labels(archive, files), [])
+    folders = folder_classes(files)
+    return Opened(archive, files, folder_labels(files, folders) if folders else None, folders)

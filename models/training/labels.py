@@ -12,24 +12,19 @@ MAX_CLASSES = 2**20  # a label is a vector of so many numbers while it trains
 MAX_NUMBER = 1e30  # in a label vector: finite in float32
 
 
-def file_labels(archive: Archive, files: Sequence[str], has_label_file: bool) -> np.ndarray | None:
-    """The labels of files of a folder or zip.
+def file_labels(archive: Archive, files: Sequence[str]) -> np.ndarray | None:
+    """The labels of files by dataset.json, {"labels": [[file, int | [float, ...]], ...] | null}.
 
     Args:
-        archive: Where the files lie.
+        archive: Where the files lie, and dataset.json.
         files: The images.
-        has_label_file: Whether there is a dataset.json, {"labels": [[file, int | [float, ...]], ...] | null}.
 
     Returns:
-        Of dataset.json: class numbers int64 [N], vectors float32 [N, c_dim] or None; without one, class numbers by
-        `folder_classes`.
+        Class numbers int64 [N], vectors float32 [N, c_dim], or None.
 
     Raises:
         ValueError: dataset.json is damaged, lacks a file, or has labels of several kinds.
     """
-    if not has_label_file:
-        rank = {folder: k for k, folder in enumerate(folder_classes(files))}
-        return np.array([rank[folder_of(file)] for file in files], np.int64) if rank else None
     where = f"{archive.path}/{LABEL_FILE}"
     try:
         entries = json.loads(archive.read(LABEL_FILE)).get("labels")
@@ -52,9 +47,21 @@ def folder_classes(files: Sequence[str]) -> list[str]:
     return sorted(folders) if "" not in folders and len(folders) > 1 else []
 
 
+def folder_labels(files: Sequence[str], folders: Sequence[str]) -> np.ndarray:
+    """The class numbers of images by `folder_classes`: int64 [N]."""
+    rank = {folder: k for k, folder in enumerate(folders)}
+    return np.array([rank[folder_of(file)] for file in files], np.int64)
+
+
 def folder_of(file: str) -> str:
     """The folder that a file lies in, empty for the archive itself."""
     return file.rpartition("/")[0]
+
+
+def by_folder(folders: Sequence[str]) -> str:
+    """Says for people which folder is which class."""
+    shown = [*folders[:3], "..."] if len(folders) > 4 else folders
+    return f" by folder: {', '.join(shown)}" if folders else ""
 
 
 def label_array(labels: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:

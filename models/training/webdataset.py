@@ -43,7 +43,7 @@ class TarShards:
     """
 
     def __init__(self, shards: list[Path]):
-        self.path = shards[0].parent if len(shards) > 1 else shards[0]
+        self.path = shards[0] if len(shards) == 1 else _folder_of(shards)
         self.shards = [OpenFile(shard) for shard in shards]
         index = _load_index(shards) or _make_index(shards)
         self.places: dict[str, tuple[int, int, int]] = dict(zip(index["names"], map(tuple, index["places"].tolist())))
@@ -91,10 +91,15 @@ def find_shards(source: str) -> list[Path]:
     if not path.is_dir():
         return [path] if path.suffix == ".tar" and path.is_file() else []
     shards = sorted(path.glob("*.tar"))
-    images = [file.name for file in path.iterdir() if file.suffix.lower() in EXTENSIONS] if shards else []
-    if images:
-        raise ValueError(f"data: {path} has tar files and images ({images[0]}), expected only one of both")
+    if shards:
+        for file in path.iterdir():
+            if file.suffix.lower() in EXTENSIONS or file.is_dir():
+                raise ValueError(f"data: {path} has tar files and {file.name}, expected tar files or images, not both")
     return shards
+
+
+def _folder_of(shards: list[Path]) -> Path:
+    return Path(os.path.commonpath([shard.parent for shard in shards]))
 
 
 def _expanded(source: str) -> Iterator[str]:
@@ -110,15 +115,15 @@ def _expanded(source: str) -> Iterator[str]:
 
 
 def _make_index(shards: list[Path]) -> dict[str, Any]:
-    names, places, labels = [], [], []
+    names, places, labels, folder = [], [], [], _folder_of(shards)
     for number, shard in enumerate(shards):
         with open(shard, "rb") as file:
             for image, label in _samples(members(file, shard), file, shard):
                 check_size(image.size, f"{shard}/{image.name}")
-                names.append(f"{shard.name}/{image.name}")
+                names.append(f"{shard.relative_to(folder).as_posix()}/{image.name}")
                 places.append((number, image.offset, image.size))
                 labels.append(label)
-    where = shards[0] if len(shards) == 1 else shards[0].parent
+    where = shards[0] if len(shards) == 1 else folder
     if not names:
         raise ValueError(f"data: no image files in {where} (looked for {' '.join(sorted(EXTENSIONS))})")
     if len(set(names)) < len(names):
@@ -165,8 +170,9 @@ def _parsed(file: IO[bytes], entry: Entry, shard: Path) -> Any:
 
 def _index_files(shards: list[Path]) -> list[Path]:
     """Where the index of these shards may lie: beside them, or in the cache."""
-    beside, cached = [shard.name for shard in shards], [str(shard.absolute()) for shard in shards]
-    return [shards[0].parent / f".gankern-{_index_name(beside)}", default_folder() / _index_name(cached)]
+    folder = _folder_of(shards)
+    beside, cached = [str(shard.relative_to(folder)) for shard in shards], [str(shard.absolute()) for shard in shards]
+    return [folder / f".gankern-{_index_name(beside)}", default_folder() / _index_name(cached)]
 
 
 def _index_name(names: list[str]) -> str:

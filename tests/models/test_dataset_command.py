@@ -48,7 +48,7 @@ def test_photographs_of_any_size_become_a_data_set(
     assert data.labels.tolist() == [0, 0, 1]
     with Image.open(photos / "dog/3.png") as image:
         assert torch.equal(data[2], torch.from_numpy(np.array(image)).permute(2, 0, 1))
-    assert f"{tmp_path / name}: 3 images, 16x16 RGB, 2 classes" in capsys.readouterr().out
+    assert f"{tmp_path / name}: 3 images, 16x16 RGB, 2 classes by folder: cat, dog" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
 
 
@@ -149,12 +149,15 @@ def test_a_run_that_is_stopped_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_a_full_disk_leaves_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gankern.models.training.packed.PackedWriter.add", full)
     assert dataset(photos, tmp_path / "out.gankern", *CROP) == 1
+    assert f"no room for {tmp_path / 'out.gankern'}, " in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 

@@ -62,7 +62,7 @@ def test_the_shards_of_a_folder_a_row_or_a_pattern_are_one_data_set(shards: Path
     assert reds(data) == list(range(12))
     assert data.labels is not None
     assert data.labels.tolist() == [k % 3 for k in range(12)]
-    assert (data.name, data.num_classes, data.channels) == ("wds", 3, 3)
+    assert (data.name, data.describe()) == ("wds", "12 images, 8x8 RGB, 3 classes")
 
 
 def test_one_shard_is_a_data_set(shards: Path) -> None:
@@ -132,6 +132,15 @@ def test_a_damaged_index_is_made_anew(shards: Path, damage: bytes | None) -> Non
 
 def test_an_open_set_can_be_sent_to_a_worker(shards: Path) -> None:
     assert reds(pickle.loads(pickle.dumps(ImageFiles(shards)))) == list(range(12))
+
+
+def test_shards_may_have_one_name_in_several_folders(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"part{number}").mkdir()
+        write_tar(tmp_path / f"part{number}" / "a.tar", sample(0))
+    data = ImageFiles(f"{tmp_path}/part{{0..1}}/a.tar")
+    assert data.files == ["part0/a.tar/000000.png", "part1/a.tar/000000.png"]
+    assert data.path == tmp_path
 
 
 def test_more_shards_than_a_process_may_open_are_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +240,7 @@ def test_sources_that_are_no_shards_are_told_apart(tmp_path: Path) -> None:
         open_data(str(tmp_path / "a.tar.gz"))
     write_tar(tmp_path / "a.tar", sample(0))
     (tmp_path / "b.png").write_bytes(png(0))
-    with pytest.raises(ValueError, match=r"tar files and images \(b\.png\)"):
+    with pytest.raises(ValueError, match=r"tar files and b\.png, expected"):
         open_data(str(tmp_path))
     with pytest.raises(ValueError, match=r"to match \.tar files"):
         open_data(str(tmp_path / "*.png"))
