@@ -212,11 +212,6 @@ def _new_config(args: argparse.Namespace, device: torch.device) -> tuple[Config,
     family, preset = find_preset(cfg)
     cond = preset.cond if args.cond is None else args.cond
     data = open_data(source, cond)
-    if data.base_size != (4, 4):
-        raise ValueError(
-            f"--cfg {cfg} makes square images of 4 * 2^n pixels, got {data.width}x{data.height}; "
-            "gankern dataset --resolution makes them so"
-        )
     precision = args.precision
     if precision is None and device.type == "cpu" and preset.precision == "fp16":
         precision = "fp32"
