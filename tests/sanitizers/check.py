@@ -61,9 +61,9 @@ def build(kind: str) -> Path:
 
 
 def run(kind: str, folder: Path, tests: str, which: str) -> dict[str, int]:
-    """How many tests passed, were skipped and failed; a report of the sanitizer ends the process."""
+    """How many tests passed, were skipped and failed; a report of the sanitizer ends the process, uncaptured (-s)."""
     command = [sys.executable, "-P", "-m", "pytest", "-o", "addopts=--strict-markers", "-p", "no:cacheprovider"]
-    command += ["-x", "--tb=short", "-m", "not slow", "-k", which, tests]
+    command += ["-x", "-s", "--tb=short", "-m", "not slow", "-k", which, tests]
     settings = {**environment(kind), "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "4"}
     process = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
     last = process.stdout.strip().splitlines()[-1:] or [""]
