@@ -43,6 +43,8 @@ def check(call: Call, backend: str, device: str) -> str:
     if damaged:
         raise Disagreement(f"{call.op} wrote to memory of {', '.join(damaged)} that is not its own")
     eager = run(call, Arranged(call, device), "eager")
+    if "unless backend='eager'" in str(actual.error):  # float64 in Winograd's algorithm
+        return "refused"
     if actual.error is not None or eager.error is not None:
         check_refusal(call, actual.error, eager.error)
         return "refused"
