@@ -225,9 +225,7 @@ def _pair(op: str, name: str, value: Any, least: int) -> list[int]:
         return [value, value]
     pair: list[Any] = list(value) if isinstance(value, Sequence) else [value, value]
     if len(pair) != 2 or not all(checks.is_integer(v) and least <= v <= MOST for v in pair):
-        raise checks.bad_value(
-            op, name, f"be an integer of at least {least}, or two [y, x], below 2^31", repr(value)
-        )
+        raise checks.bad_value(op, name, f"be an integer of at least {least}, or two [y, x], below 2^31", repr(value))
     return pair
 
 
