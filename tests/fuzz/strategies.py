@@ -320,7 +320,7 @@ def huge_calls(draw: Callable[[st.SearchStrategy], Any], op: str) -> Call:
 
 
 def most_orders(call: Call) -> int:
-    """Derivatives that can be compared: not those at NaN, infinity or denormals, nor of a clamp, where rounding decides."""
+    """Derivatives that can be compared: not at NaN, infinity and denormals, nor of a clamp, where rounding decides."""
     if any(t.values not in ("normal", "positive") for t in call.tensors()):
         return 0
     if call.arguments.get("clamp") is not None and any(t.dtype != "fp64" for t in call.tensors()):
