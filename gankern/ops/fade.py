@@ -95,7 +95,7 @@ def _check(op: str, argument: str, new: Any, alpha: Any) -> None:
 def _fade(new: torch.Tensor, old: torch.Tensor | None, alpha: Alpha, backend: str | None) -> torch.Tensor:
     chosen = dispatch.choose("fade", new.device.type, backend)
     if chosen == "eager":
-        return reference.fade(new, old, alpha)
+        return reference.fade(new, old, alpha if isinstance(alpha, torch.Tensor) else float(alpha))
     weight, number = (alpha, 0.0) if isinstance(alpha, torch.Tensor) else (None, float(alpha))
     return library.ops(chosen).fade(new, old, weight, number)
 

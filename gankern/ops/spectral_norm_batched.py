@@ -113,8 +113,10 @@ def _check(weights: Any, us: Any, vs: Any, num_iters: Any, dims: list[int], orde
     for name, values in (("us", us), ("vs", vs or us), ("sigmas", us if sigmas is None else sigmas), ("dim", dims)):
         if len(values) != number:
             raise checks.bad_value(OP, name, f"have one element for each of {number} weights", len(values))
-    if not checks.is_integer(num_iters) or not 1 <= num_iters < 2**31:
-        raise checks.bad_value(OP, "num_iters", "be an integer of at least 1, below 2^31", repr(num_iters))
+    if not checks.is_integer(num_iters) or num_iters < 1:
+        raise checks.bad_value(OP, "num_iters", "be an integer of at least 1", repr(num_iters))
+    if num_iters >= 2**31:
+        raise checks.bad_value(OP, "num_iters", "be below 2^31", num_iters)
     if order not in ("v", "u"):
         raise checks.bad_value(OP, "order", "be 'v' or 'u'", repr(order))
     if order == "u" and not vs:

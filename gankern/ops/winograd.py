@@ -59,9 +59,10 @@ def winograd(
     """
     checks.check_image("winograd", x)
     checks.check_floating("winograd", "w", w)
-    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[1] != x.shape[1] or 0 in w.shape:
-        expected = f"have shape [O, I, 3, 3] with I = {x.shape[1]}, O and I at least 1"
-        raise checks.bad_value("winograd", "w", expected, list(w.shape))
+    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[1] != x.shape[1]:
+        raise checks.bad_value("winograd", "w", f"have shape [O, I, 3, 3] = [O, {x.shape[1]}, 3, 3]", list(w.shape))
+    if w.numel() == 0:
+        raise checks.bad_value("winograd", "w", "have O >= 1 and I >= 1", list(w.shape))
     checks.check_same_device("winograd", "w", w, x)
     py, px = _parse_padding(padding)
     if x.shape[2] + 2 * py < 3 or x.shape[3] + 2 * px < 3:

@@ -69,8 +69,10 @@ def winograd_strided(
     checks.check_image(op, x)
     checks.check_floating(op, "w", w)
     names = "[I, O, 3, 3]" if transposed else "[O, I, 3, 3]"
-    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[0 if transposed else 1] != x.shape[1] or 0 in w.shape:
-        raise checks.bad_value(op, "w", f"have shape {names} with I = {x.shape[1]}, O and I at least 1", list(w.shape))
+    if w.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[0 if transposed else 1] != x.shape[1]:
+        raise checks.bad_value(op, "w", f"have shape {names} with I = {x.shape[1]}", list(w.shape))
+    if w.numel() == 0:
+        raise checks.bad_value(op, "w", "have O >= 1 and I >= 1", list(w.shape))
     checks.check_same_device(op, "w", w, x)
     py, px = _parse(op, "padding", padding, 2)
     extra = _parse(op, "output_padding", output_padding, 1 if transposed else 0)

@@ -43,6 +43,10 @@ def check(call: Call, backend: str, device: str) -> str:
     if damaged:
         raise Disagreement(f"{call.op} wrote to memory of {', '.join(damaged)} that is not its own")
     eager = run(call, Arranged(call, device), "eager")
+    if "unless backend='eager'" in str(actual.error):  # float64 in Winograd's algorithm
+        return "refused"
+    if any(t.device == "meta" for t in call.tensors()) and re.search(TOO_LARGE, str(eager.error)):
+        return "refused"  # eager's own intermediate, which a kernel has not
     if actual.error is not None or eager.error is not None:
         check_refusal(call, actual.error, eager.error)
         return "refused"
@@ -188,8 +192,8 @@ def check_finite(call: Call, name: str, actual: torch.Tensor, eager: torch.Tenso
     if any(t.values in NOT_FINITE for t in call.tensors()) or (call.dy == "nan" and call.order > 0):
         if call.op in BY_WINOGRAD or name.startswith("d"):
             new = torch.zeros_like(new)
-        # What comes of two infinities depends on the order of a sum.
-        if lost.any() and all(t.values != "inf" for t in call.tensors()):
+        # What comes of two infinities depends on the order of a sum, of a NaN weight on padding on who convolves.
+        if lost.any() and call.op not in BY_WINOGRAD and all(t.values != "inf" for t in call.tensors()):
             raise Disagreement(f"{name} is finite at {int(lost.sum())} places where eager's is not")
     if new.any():
         raise Disagreement(f"{name} is not finite at {int(new.sum())} places where eager's is")

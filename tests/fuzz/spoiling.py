@@ -22,7 +22,7 @@ def spoiled(a: Arbitrary, op: str, arguments: Arguments) -> Arguments:
             [value[:-1], [*value, value[0]], value[0], [*value[:i], spoiled_tensor(a, value[i]), *value[i + 1 :]]]
         )
     elif isinstance(value, Tensor):
-        other = spoiled_tensor(a, value, own_network="penalty" in op)
+        other = spoiled_tensor(a, value, may_be_meta="penalty" not in op and op != "setup_filter")
     elif value is None:
         other = a.of([*STRANGE, a.tensor(), a.tensor(2, 3)])
     elif isinstance(value, bool):
@@ -38,9 +38,9 @@ def spoiled(a: Arbitrary, op: str, arguments: Arguments) -> Arguments:
     return {**arguments, name: other}
 
 
-def spoiled_tensor(a: Arbitrary, t: Tensor, own_network: bool = False) -> Any:
+def spoiled_tensor(a: Arbitrary, t: Tensor, may_be_meta: bool = True) -> Any:
     ways = ["dtype", "larger", "smaller", "empty", "more", "fewer", "strange"]
-    how = a.of(ways if own_network else [*ways, "meta"])
+    how = a.of([*ways, "meta"] if may_be_meta else ways)
     if how == "dtype":
         return replace(t, dtype=a.of(["fp64", "fp32", "bf16", "fp16", "int64", "bool", "complex64"]))
     if how == "meta":

@@ -159,7 +159,7 @@ def noise_injection(a: Arbitrary) -> Arguments:
 
 def norm(a: Arbitrary) -> Arguments:
     shape = a.image(least=0)[a.of([0, 0, 0, 1, 2, 3]) :]
-    return {"x": a.tensor(*shape), "dim": a.between(-len(shape), len(shape) - 1), "eps": a.number(1e-8, 0.1)}
+    return {"x": a.tensor(*shape), "dim": a.between(-len(shape), len(shape) - 1), "eps": a.of([1e-8, 0.1])}
 
 
 def path_length_penalty(a: Arbitrary) -> Arguments:
@@ -184,6 +184,7 @@ def sanitize_gradients(a: Arbitrary) -> Arguments:
 
 
 def setup_filter(a: Arbitrary) -> Arguments:
+    a.device = ""  # it makes a filter out of numbers
     taps = a.filter(9) or a.of([None, 2, 0.5, [1, 3, 3, 1], [[1, 2], [3, 4]]])
     options = {"normalize": a.flag(), "flip_filter": a.flag(), "gain": a.number(2)}
     return {"taps": taps, **options, "separable": a.of([None, None, True, False])}
@@ -320,8 +321,8 @@ def huge_calls(draw: Callable[[st.SearchStrategy], Any], op: str) -> Call:
 
 
 def most_orders(call: Call) -> int:
-    """Derivatives that can be compared: not those at NaN or infinity, nor of a clamp, where rounding decides."""
-    if any(t.values in ("large", "largest", "nan", "inf") for t in call.tensors()):
+    """Derivatives that can be compared: not at NaN, infinity and denormals, nor of a clamp, where rounding decides."""
+    if any(t.values not in ("normal", "positive") for t in call.tensors()):
         return 0
     if call.arguments.get("clamp") is not None and any(t.dtype != "fp64" for t in call.tensors()):
         return 0
