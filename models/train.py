@@ -71,7 +71,7 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--precision", metavar="P", help="fp32, bf16 or fp16, of the high resolutions [from cfg; no fp16 on a CPU]")
     add("--resume", metavar="latest|RUN|FILE", help="continue a run exactly: the same losses as if never stopped")
     add("--transfer", metavar="RUN|FILE", help="begin with the weights of a run, or of any project's checkpoint")
-    add("--workers", type=int, help="processes that read image files [3; 0 for embedded data]")
+    add("--workers", type=int, help="processes that read image files [3, on fewer cores as many; 0 for embedded data]")
     add("--device", help="cpu, cuda, cuda:1, ... [cuda if there is one]")
     add("--backend", choices=("eager",), help="compute everything in plain PyTorch [the fastest that runs]")
     add("--allocator", choices=("keep", "default"), default="keep", help="on a CPU: keep freed memory for reuse [keep]")
@@ -185,7 +185,7 @@ def _train(
     from .training.loop import train
 
     to_continue = f"to continue: gankern train --resume {run_dir}"
-    workers = args.workers if args.workers is not None else 0 if data.in_memory else 3
+    workers = args.workers if args.workers is not None else 0 if data.in_memory else min(3, os.cpu_count() or 1)
     stopped = together(signalled)
     try:
         with gankern.use_backend(args.backend) if args.backend else nullcontext():

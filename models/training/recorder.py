@@ -1,6 +1,5 @@
 """Everything that a run shows while it goes on: the line, stats.jsonl, pictures, the report, TensorBoard and W&B."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from .. import watch
 from ..ranks import rank
+from .faults import warn
 from .options import TrainingOptions
 from .pace import Pace
 from .progress import Progress, clock
@@ -65,7 +65,7 @@ class Recorder:
     def step(self, now: Stage) -> None:
         """Called after each step with its stage."""
         self.pace.step(self.state.cur_nimg, now.resolution)
-        self.progress.step()
+        self.attempt("the progress line", self.progress.step)
 
     def end_tick(self, now: Stage) -> None:
         """Reads the tick's statistics, writes their line, and shows them.
@@ -115,7 +115,7 @@ class Recorder:
         if not finished:
             self.note("stopped")
         self.pictures(write)
-        self.progress.close()
+        self.attempt("the progress line", self.progress.close)
         self.tell(lambda tracker: tracker.close())
 
     def tell(self, call: Callable[[Tracker], None]) -> None:
@@ -135,7 +135,7 @@ class Recorder:
                 return
             self.failed.add(what)
             reason = str(error).partition("\n")[0] or type(error).__name__
-            print(f"gankern train: cannot write {what} ({reason}); the run goes on", file=sys.stderr)
+            warn(f"cannot write {what} ({reason}); the run goes on")
             self.note(f"could not write {what}: {reason}")
 
     def _scalars(self, values: dict[str, float]) -> None:

@@ -47,9 +47,12 @@ class RunLog:
 
 
 class Copied:
-    """A stream that works as before, and whose complete lines are copied to a log."""
+    """A stream that works as before, and whose complete lines are copied to a log.
 
-    def __init__(self, stream: TextIO, log: RunLog):
+    Where nobody reads any more, or never did, nothing fails: the log has it.
+    """
+
+    def __init__(self, stream: TextIO | None, log: RunLog):
         self.stream = stream
         self.log = log
         self.line = ""
@@ -62,7 +65,15 @@ class Copied:
         self.line = line[max(line.rfind("\r", 0, -1), 0) :]
         if complete:
             self.log.write("".join(f"{_as_last_drawn(line)}\n" for line in complete))
-        return self.stream.write(text)
+        if self.stream is not None:
+            with contextlib.suppress(OSError):
+                self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None:
+            with contextlib.suppress(OSError):
+                self.stream.flush()
 
 
 def _as_last_drawn(line: str) -> str:

@@ -144,7 +144,7 @@ def test_a_write_that_fails_is_said_once_and_the_run_is_the_same(
     torch.testing.assert_close(state.state_dict()["G"], whole.state_dict()["G"], rtol=0, atol=0)
     warnings = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("kimg")]
     said = f"cannot write {what} ([Errno 28] No space left on device); the run goes on"
-    assert warnings == [f"gankern train: {said}"]
+    assert warnings == [f"warning: {said}"]
     assert [note["note"] for note in read_notes(tmp_path)] == [
         f"could not write {what}: [Errno 28] No space left on device"
     ]
