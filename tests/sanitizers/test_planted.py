@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from check import KINDS, environment
+from check import KINDS, ROOT, environment
 
 CALL = "import ctypes, sys; ctypes.CDLL(sys.argv[1])[sys.argv[2]](1000); print('came to the end')"
 
@@ -48,3 +49,11 @@ def test_a_planted_fault_is_reported(kind, function, report, tmp_path):
 def test_without_a_fault_nothing_is_reported(kind, tmp_path):
     done = call(kind, "clean", tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, "came to the end"), done.stderr
+
+
+def test_the_page_says_what_was_run():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    for run in json.loads((ROOT / "bench" / "results" / "sanitizers-cpu.json").read_text())["runs"]:
+        kinds = run["sanitizer"].partition("=")[2].replace(",", ", ")
+        row = next(line for line in page.splitlines() if line.startswith(f"| {kinds} | `{run['tests']}`"))
+        assert row.endswith(f"| {run['passed']} | {run.get('failed', 0)} |")
