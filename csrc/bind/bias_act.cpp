@@ -61,8 +61,7 @@ Tensor bias_act(const Tensor x_any, const std::optional<Tensor> b_any, int64_t d
   cuda::bias_act(p, current_stream(x));
 #else
   using namespace cpu;
-  parallel_for(0, y.numel(), 32768,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(bias_act, p, begin, end); });
+  parallel_for(0, y.numel(), 32768, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(bias_act, p, begin, end); });
 #endif
   return y;
 }

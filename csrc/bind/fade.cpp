@@ -47,8 +47,7 @@ Tensor empty(const Tensor& like, int64_t h, int64_t w, MemoryFormat format) {
 void run(const FadeParams& p) {
   using namespace cpu;
   const int64_t grain = 1 + 32768 * p.units() / (p.planes * p.h * p.w * p.g);
-  parallel_for(0, p.units(), grain,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(fade, p, begin, end); });
+  parallel_for(0, p.units(), grain, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(fade, p, begin, end); });
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ void run(const FilteredLreluParams& p) {
   if (p.planes == 0) return;
   const int64_t work = p.mid_h * p.mid_w + 1;
   parallel_for(0, p.planes, 1 + 8192 / work,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(filtered_lrelu, p, begin, end); });
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(filtered_lrelu, p, begin, end); });
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ Tensor grid_sample(const Tensor x_any, const Tensor grid_any, bool align_corners
   using namespace cpu;
   const int64_t units = p.n * grid_blocks(p);
   parallel_for(0, units, grain_of(units, y.numel()),
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(grid_sample, p, begin, end); });
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(grid_sample, p, begin, end); });
   return y;
 }
 
@@ -77,9 +77,8 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor dy_any, const std::
   if (dx.numel() > 0) {
     p.dx = dx.mutable_data_ptr();
     const int64_t units = p.n * grid_groups(p);
-    parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(grid_sample_input_gradient, p, begin, end);
-    });
+    parallel_for(0, units, grain_of(units, dy.numel()),
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(grid_sample_input_gradient, p, begin, end); });
   }
   if (dgrid.numel() > 0) {
     STD_TORCH_CHECK(x_any->dim() == 4 && x_any->size(0) == p.n && x_any->size(1) == p.c && x_any->size(2) == h &&
@@ -90,9 +89,8 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor dy_any, const std::
     p.x = x.const_data_ptr();
     p.dgrid = dgrid.mutable_data_ptr();
     const int64_t units = p.n * grid_blocks(p);
-    parallel_for(0, units, grain_of(units, dy.numel()), [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(grid_sample_grid_gradient, p, begin, end);
-    });
+    parallel_for(0, units, grain_of(units, dy.numel()),
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(grid_sample_grid_gradient, p, begin, end); });
   }
   return {dx, dgrid};
 }

@@ -32,7 +32,7 @@ void run(int order, std::initializer_list<const Tensor*> in, std::initializer_li
   using namespace cpu;
   const PixelNormUnits units(p);
   parallel_for(0, units.count, 1 + 32768 / units.elements,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(pixel_norm, p, order, begin, end); });
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(pixel_norm, p, order, begin, end); });
 }
 
 }  // namespace

@@ -45,9 +45,8 @@ Tensor squared_norms(const Tensor x_any) {
   const SquaredNormsParams p = params_of(x, "squared_norms");
   std::vector<double> partial(p.samples * p.pieces());
   using namespace cpu;
-  parallel_for(0, int64_t(partial.size()), 1 + 32768 / p.size, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(squared_norms, p, partial.data(), begin, end);
-  });
+  parallel_for(0, int64_t(partial.size()), 1 + 32768 / p.size,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(squared_norms, p, partial.data(), begin, end); });
   void* to = y.mutable_data_ptr();
   const auto total = [&]<typename T>(T* into, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -76,9 +75,8 @@ Tensor squared_norms_backward(const Tensor dy_any, const Tensor x_any) {
   SquaredNormsParams p = params_of(x, "squared_norms_backward");
   p.dy = dy.const_data_ptr(), p.dx = result.mutable_data_ptr();
   using namespace cpu;
-  parallel_for(0, p.samples * p.pieces(), 1 + 32768 / p.size, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(squared_norms_backward, p, begin, end);
-  });
+  parallel_for(0, p.samples * p.pieces(), 1 + 32768 / p.size,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(squared_norms_backward, p, begin, end); });
   return dense ? dx : torch::stable::copy_(dx, result);
 }
 

@@ -115,9 +115,8 @@ struct Call {
     using namespace cpu;
     const StyleEpilogueUnits units(p);
     const int64_t grain = 1 + 16384 * units.count / like.numel();
-    parallel_for(0, units.count, grain, [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(style_epilogue, p, order, begin, end);
-    });
+    parallel_for(0, units.count, grain,
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(style_epilogue, p, order, begin, end); });
   }
 };
 

@@ -22,8 +22,7 @@ Tensor upfirdn2d(const Tensor x_any, const Tensor f_any, int64_t up_x, int64_t u
   using namespace cpu;
   const int64_t rows = call.y.numel() / (p.out_w * (p.channels_last ? p.c : 1));
   const int64_t grain = 1 + 16384 * rows / call.y.numel();
-  parallel_for(0, rows, grain,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(upfirdn2d, p, begin, end); });
+  parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(upfirdn2d, p, begin, end); });
 #endif
   return call.y;
 }

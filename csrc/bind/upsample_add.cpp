@@ -20,8 +20,7 @@ Tensor upsample_add(const Tensor x, const Tensor y, const Tensor f, int64_t up_x
   const int64_t rows = call.y.numel() / (call.p.out_w * (call.p.channels_last ? call.p.c : 1));
   const int64_t grain = 1 + 16384 * rows / call.y.numel();
   using namespace cpu;
-  parallel_for(0, rows, grain,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(upsample_add, p, begin, end); });
+  parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(upsample_add, p, begin, end); });
   return call.y;
 }
 

@@ -29,7 +29,7 @@ void winograd_weight_into(const Tensor w_any, bool transposed, Tensor u) {
   p.u = room_for_weights(u, p.o, p.i);
   using namespace cpu;
   parallel_for(0, columns_of(p.o), 1,
-                              [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
 }
 
 Tensor winograd_weight(const Tensor w, bool transposed) {
@@ -74,9 +74,8 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   using namespace cpu;
   const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
   const int64_t splits = equal_shares(blocks, columns_of(o));
-  parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end);
-  });
+  parallel_for(0, blocks * splits, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end); });
   return y;
 }
 
@@ -109,9 +108,8 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
   p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
   if (plan.in_parts()) {
-    parallel_for(0, plan.parts(), 1, [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(winograd_gradient_part, p, begin, end);
-    });
+    parallel_for(0, plan.parts(), 1,
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_part, p, begin, end); });
   }
   for (int64_t group = 0; group < (plan.in_parts() ? 0 : plan.count); ++group) {
     parallel_for(0, plan.transforms(), 1, [&](int64_t begin, int64_t end) {
@@ -121,8 +119,8 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
       GANKERN_CALL_BEST(winograd_gradient_multiply, p, group, begin, end);
     });
   }
-  parallel_for(
-      0, x.size(1), 1, [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_unpack, p, begin, end); });
+  parallel_for(0, x.size(1), 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_unpack, p, begin, end); });
   return dw;
 }
 

@@ -34,9 +34,8 @@ WinogradStridedWeightParams weight_params(const Tensor& w, bool transposed) {
 
 void transform(const WinogradStridedWeightParams& p) {
   using namespace cpu;
-  parallel_for(0, columns_of(p.o), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_strided_weight, p, begin, end);
-  });
+  parallel_for(0, columns_of(p.o), 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_weight, p, begin, end); });
 }
 
 Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int64_t px, bool transposed,
@@ -67,9 +66,8 @@ Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int6
   if (transposed && beyond) torch::stable::zero_(y);
   using namespace cpu;
   const int64_t blocks = WinogradStridedBlocks(p).count(), splits = equal_shares(blocks, columns_of(o));
-  parallel_for(0, blocks * splits, 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_strided_conv2d, p, splits, begin, end);
-  });
+  parallel_for(0, blocks * splits, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_conv2d, p, splits, begin, end); });
   return y;
 }
 
@@ -139,9 +137,8 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
   p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
   if (plan.in_parts()) {
-    parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-      GANKERN_CALL_BEST(winograd_strided_gradient_part, p, begin, end);
-    });
+    parallel_for(0, parts, 1,
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_gradient_part, p, begin, end); });
   }
   for (int64_t block = 0; block < (plan.in_parts() ? 0 : blocks.count()); ++block) {
     parallel_for(0, plan.channel_units(), 1, [&](int64_t begin, int64_t end) {
@@ -151,9 +148,8 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
       GANKERN_CALL_BEST(winograd_strided_gradient_multiply, p, block, begin, end);
     });
   }
-  parallel_for(0, large.size(1), 1, [&](int64_t begin, int64_t end) {
-    GANKERN_CALL_BEST(winograd_strided_gradient_unpack, p, begin, end);
-  });
+  parallel_for(0, large.size(1), 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_gradient_unpack, p, begin, end); });
   return dw;
 }
 
