@@ -42,14 +42,16 @@ class Corners:
     """
 
     def __init__(self, grid: torch.Tensor, h: int, w: int, align_corners: bool) -> None:
-        self.scale = grid.new_tensor([w - 1, h - 1] if align_corners else [w, h]) / 2
+        sides = (w - 1, h - 1) if align_corners else (w, h)
+        self.scale = torch.cat([grid.new_full([1], side / 2) for side in sides])  # a list would be copied from the host
         position = (grid.flatten(1, 2) + 1) * self.scale - (0.0 if align_corners else 0.5)  # [N, P, 2]
         low = position.detach().floor()
         self.x, self.y = (position - low)[:, None].unbind(-1)
+        low_x, low_y = low[:, None].unbind(-1)
         self.at, self.inside = [], []
         for dy in (0, 1):
             for dx in (0, 1):
-                column, row = (low + low.new_tensor([dx, dy]))[:, None].unbind(-1)
+                column, row = low_x + dx, low_y + dy
                 inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
                 self.inside.append(inside)
                 self.at.append(torch.where(inside, row * w + column, 0).long())
