@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .convert import Checkpoint
 
 NOISE_MODES = ("const", "none", "random")
-# The same image in fp32 by other routines differs by rounding, layer after layer.
-TOLERANCE = {"gankern": 1e-5, "plain": 1e-3}
+# The same kernels give the same image; others differ by rounding, layer after layer, and must stay below what is seen:
+# one of the 255 steps of a pixel. Trained networks differ by a thousandth of that; instance normalisation of the almost
+# constant features of an untrained one can make it a quarter.
+TOLERANCE = {"gankern": 1e-5, "plain": 2 / 255}
 
 
 def add_options(export: argparse.ArgumentParser) -> None:
