@@ -47,7 +47,7 @@ def save_snapshot(path: Path, state: dict[str, Any], config: dict[str, Any]) -> 
         FloatingPointError: The state holds a NaN or an infinity; nothing is written.
         OSError: It cannot be written; the message says what it needs and what the disk has.
     """
-    _check_finite(state)
+    check_finite(state)
     need = sum(tensor.nbytes for _, tensor in _tensors(state, "state")) + SLACK
     try:
         if need > shutil.disk_usage(path.parent).free:
@@ -150,7 +150,7 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(item, f"{name}.{key}")
 
 
-def _check_finite(state: dict[str, Any]) -> None:
+def check_finite(state: dict[str, Any]) -> None:
     for name, tensor in _tensors(state, "state"):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             where = name.removeprefix("state.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..ranks import by_first_rank
 from .checkpoint import load_newest, snapshots
 from .options import TrainingOptions
 from .run_folder import forget_after
@@ -82,7 +83,7 @@ def roll_back(state: TrainingState, options: TrainingOptions, run_dir: Path, err
     state.rollbacks = rollbacks
     torch.manual_seed(options.seed + state.cur_nimg + rollbacks)
     state.random.begin([options.seed, state.cur_nimg, rollbacks])
-    forget_after(run_dir, state.cur_nimg)
+    by_first_rank(forget_after, run_dir, state.cur_nimg)
     warn(f"{error}; going on from {path.name} with other random numbers (rollback {rollbacks} of {MOST_ROLLBACKS})")
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 import gankern
 
 from .. import watch
-from ..ranks import rank, world_size
+from ..ranks import from_first_rank, rank, world_size
 from .augment import adapt_augment
-from .checkpoint import remove_old, save_snapshot, snapshot_path
+from .checkpoint import check_finite, remove_old, save_snapshot, snapshot_path
 from .data import batches
 from .ema import average_beta
 from .faults import going_on, last_line, naming_what_needs_memory, roll_back, warn_of_gradients
@@ -127,9 +127,8 @@ def _train(
                 recorder.pictures(fakes)
             snapshot_due |= tick % options.snap == 0
             if snapshot_due and state.cur_nimg < total_nimg:
-                with going_on(), state.timer.host("snapshot"):
-                    write_snapshot(run_dir, state, options, config)
-                    snapshot_due = False
+                with state.timer.host("snapshot"):
+                    snapshot_due = not try_snapshot(run_dir, state, options, config)
             with going_on():
                 after_tick(tick)
             recorder.metrics()
@@ -153,6 +152,7 @@ def write_snapshot(run_dir: Path, state: TrainingState, options: TrainingOptions
     """
     content = state.state_dict()
     if rank() > 0:
+        check_finite(content)  # as the first one does, so that a NaN is found by all or none
         return
     with watch.busy():
         restore(run_dir, config)
@@ -160,6 +160,15 @@ def write_snapshot(run_dir: Path, state: TrainingState, options: TrainingOptions
         if options.keep is not None:
             with going_on():
                 remove_old(run_dir, options.keep)
+
+
+def try_snapshot(run_dir: Path, state: TrainingState, options: TrainingOptions, config: dict[str, Any]) -> bool:
+    """`write_snapshot`, of which a failure is a warning; returns to every rank whether the first one wrote."""
+    written = False
+    with going_on():
+        write_snapshot(run_dir, state, options, config)
+        written = True
+    return from_first_rank(written)
 
 
 def train_step(
