@@ -12,7 +12,6 @@ import torch
 
 from gankern import convolution_table as table
 from gankern.dispatch import known_size
-from gankern.transformed_weights import transformed
 
 PLAIN = (None, None, None, None, None, "linear", 0.0, 1.0, None)  # a layer that is a convolution and nothing else
 
@@ -140,19 +139,17 @@ def winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool,
         padding: [y, x].
         layer: scale, out_scale, noise, strength, b, act, alpha, gain and clamp of `winograd_conv2d`.
     """
-    x = _dense(x, w)
-    u = transformed(w, transposed, strided=False)
     py, px = (2 - p for p in padding) if transposed else padding
-    return torch.ops.gankern.winograd_conv2d(x, u, w.shape[1 if transposed else 0], py, px, *layer)
+    return torch.ops.gankern.winograd_conv2d(_dense(x, w), w, py, px, transposed, *layer)
 
 
 def winograd_strided(
     x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, output_padding: Sizes = (0, 0)
 ) -> torch.Tensor:
     """A 3x3 convolution at stride 2 in Winograd's algorithm, or its transpose; arguments as in `winograd`."""
-    x = _dense(x, w)
-    u, o = transformed(w, transposed, strided=True), w.shape[1 if transposed else 0]
-    return torch.ops.gankern.winograd_strided_conv2d(x, u, o, *padding, transposed, *output_padding, None, None)
+    return torch.ops.gankern.winograd_strided_conv2d(
+        _dense(x, w), w, *padding, transposed, *output_padding, None, None
+    )
 
 
 def _covers(shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from gankern import convolution, transformed_weights
+from gankern import convolution
 from gankern import convolution_table as table
 
 MOST_GFLOP = 20.0  # of a class that is measured; larger ones go by the next smaller one of as many channels
@@ -22,7 +22,6 @@ def measure() -> dict[str, float]:
     In the memory format that a network of that precision is best in: NCHW for float32, channels_last for bfloat16.
     """
     speedups: dict[str, float] = {}
-    transformed_weights.WHILE = 0  # as in a training that goes on: memory is there
     dtypes = [torch.float32, *([] if torch.bfloat16 in convolution.LACKING else [torch.bfloat16])]
     for dtype in dtypes:
         for what in table.WHAT:

@@ -25,7 +25,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gankern
 from bench.models import loop
 from bench.run import environment
-from gankern import transformed_weights
 from gankern.models.training.options import TrainingOptions
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -131,10 +130,9 @@ def measure(
     runs = [iteration.start(variant, resolution, batch) for variant in variants]
     losses = [run.losses() for run in runs]
     seconds: list[dict[str, list[float]]] = [defaultdict(list) for _ in runs]
-    weights: list[dict[Any, Any]] = [{} for _ in runs]  # each training keeps its own, as if it were the only one
     for turn in range(rounds + 1):  # the first warms up
         for name in iteration.intervals:
-            for run, own, transformed_weights._kept in zip(runs, seconds, weights, strict=True):
+            for run, own in zip(runs, seconds, strict=True):
                 start = time.perf_counter()
                 run.phase(name)
                 own[name].append(time.perf_counter() - start)
@@ -142,7 +140,7 @@ def measure(
                 print(f"\r\033[K{done}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     figures = []
-    for run, own, loss, transformed_weights._kept in zip(runs, seconds, losses, weights, strict=True):
+    for run, own, loss in zip(runs, seconds, losses, strict=True):
         phases = {name: 1000 * statistics.median(values[1:]) for name, values in own.items()}
         figures.append(
             {

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gankern import transformed_weights
 from gankern.models.training.data import ImageArray, batches
 from gankern.models.training.loop import train_step
 from gankern.models.training.options import TrainingOptions
@@ -97,10 +96,9 @@ def measure(
     runs = [start(iteration, variant, loop, resolution, batch) for variant, loop in cases]
     shares = kinds(runs[0].options)
     seconds: list[dict[int, list[float]]] = [{index: [] for index in shares} for _ in runs]
-    weights: list[dict[Any, Any]] = [{} for _ in runs]  # each training keeps its own, as if it were the only one
     for turn in range(rounds + 1):  # the first warms up
         for index in shares:
-            for (variant, loop), run, own, transformed_weights._kept in zip(cases, runs, seconds, weights, strict=True):
+            for (variant, loop), run, own in zip(cases, runs, seconds, strict=True):
                 with iteration.computing(variant):
                     begin = time.perf_counter()
                     run.iteration(index)

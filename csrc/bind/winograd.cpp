@@ -1,8 +1,10 @@
 // winograd: Tensor -> parameters. There are kernels for the CPU only.
 #ifndef USE_CUDA
-#include "winograd.h"
-
 #include "../cpu/winograd.h"
+
+#include <algorithm>
+
+#include "winograd.h"
 
 namespace gankern::bind {
 
@@ -16,30 +18,34 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
   return {x.size(0), out_h, out_w, py, px};
 }
 
+// With few tiles, each weight is transformed where it is used.
+void convolve_few(WinogradConv2dParams& p) {
+  using namespace cpu;
+  const int64_t units = (p.x.c + kWinogradFewChannels - 1) / kWinogradFewChannels, tiles = p.tiles.count();
+  p.kept = kept_memory(kWinogradPositions * (tiles * units * kWinogradFewChannels + kWinogradSkew));
+  parallel_for(0, units, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_few_transform, p, begin, end); });
+  const int64_t columns = columns_of(p.w.o), threads = torch::stable::get_num_threads();
+  const int64_t splits = std::clamp<int64_t>(threads / columns, 1, tiles);
+  parallel_for(0, columns * splits, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_few_multiply, p, splits, begin, end); });
+}
+
+// With many, all weights are transformed first.
+void convolve_many(WinogradConv2dParams& p) {
+  using namespace cpu;
+  p.kept = kept_memory(floats_of_weights(p.w));
+  parallel_for(0, columns_of(p.w.o), 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
+  const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
+  const int64_t splits = equal_shares(blocks, columns_of(p.w.o));
+  parallel_for(0, blocks * splits, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end); });
+}
+
 }  // namespace
 
-void winograd_weight_into(const Tensor w_any, bool transposed, Tensor u) {
-  STD_TORCH_CHECK(w_any.dim() == 4 && w_any.size(2) == 3 && w_any.size(3) == 3,
-                  "gankern.winograd_weight: w must have shape [O, I, 3, 3]");
-  const Tensor w = torch::stable::contiguous(torch::stable::to(w_any, ScalarType::Float));
-  WinogradWeightParams p{};
-  p.w = static_cast<const float*>(w.const_data_ptr());
-  p.o = w.size(transposed ? 1 : 0), p.i = w.size(transposed ? 0 : 1);
-  p.transposed = transposed;
-  p.u = room_for_weights(u, p.o, p.i);
-  using namespace cpu;
-  parallel_for(0, columns_of(p.o), 1,
-               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_weight, p, begin, end); });
-}
-
-Tensor winograd_weight(const Tensor w, bool transposed) {
-  const int64_t o = w.size(transposed ? 1 : 0), i = w.size(transposed ? 0 : 1);
-  Tensor u = empty_weights(w, o, i);
-  winograd_weight_into(w, transposed, u);
-  return u;
-}
-
-Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py, int64_t px,
+Tensor winograd_conv2d(const Tensor x_any, const Tensor w_any, int64_t py, int64_t px, bool transposed,
                        const std::optional<Tensor> scale_any, const std::optional<Tensor> out_scale_any,
                        const std::optional<Tensor> noise_any, const std::optional<Tensor> strength_any,
                        const std::optional<Tensor> b_any, const std::string act, double alpha, double gain,
@@ -47,10 +53,10 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   const MemoryFormat format = format_of(x_any);
   const Tensor x = dense(x_any, format);
   const int64_t n = x.size(0), out_h = x.size(2) + 2 * py - 2, out_w = x.size(3) + 2 * px - 2;
-  STD_TORCH_CHECK(u.scalar_type() == ScalarType::Float && u.is_contiguous() &&
-                      u.numel() == columns_of(o) * kWinogradPositions * x.size(1) * kWinogradColumns,
-                  "gankern.winograd_conv2d: u must be winograd_weight's for ", x.size(1), " -> ", o, " channels");
+  Tensor w;
   WinogradConv2dParams p{};
+  p.w = weights(w_any, transposed, transposed, x.size(1), w);
+  const int64_t o = p.w.o;
   p.tiles = tiles_of(x, out_h, out_w, py, px);
   if (n * o == 0) {
     return torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
@@ -63,7 +69,6 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
       torch::stable::empty({n, o, out_h, out_w}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, format);
   if (y.numel() == 0) return y;
   p.x = images(x, format), p.y = images(y, format);
-  p.u = static_cast<const float*>(u.const_data_ptr());
   p.scale = pointer(scale), p.out_scale = pointer(out_scale), p.noise = pointer(noise), p.b = pointer(b);
   p.noise_stride = one_noise ? 0 : out_h * out_w;
   p.strength = strength.has_value() ? *pointer(strength) : 1.0f;
@@ -71,18 +76,13 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor u, int64_t o, int64_t py
   STD_TORCH_CHECK(p.act != Activation::unknown, "gankern.winograd_conv2d: act must be the name of an activation, got '",
                   act, "'");
   p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
-  using namespace cpu;
-  const int64_t blocks = GANKERN_CALL_BEST(winograd_conv2d_blocks, p);
-  const int64_t splits = equal_shares(blocks, columns_of(o));
-  parallel_for(0, blocks * splits, 1,
-               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_conv2d, p, splits, begin, end); });
+  (p.tiles.count() <= cpu::kWinogradFewTiles ? convolve_few : convolve_many)(p);
   return y;
 }
 
 Tensor winograd(const Tensor x, const Tensor w, int64_t py, int64_t px, bool transposed) {
-  const Tensor u = winograd_weight(w, transposed);
-  return winograd_conv2d(x, u, w.size(transposed ? 1 : 0), py, px, std::nullopt, std::nullopt, std::nullopt,
-                         std::nullopt, std::nullopt, "linear", 0, 1, std::nullopt);
+  return winograd_conv2d(x, w, py, px, transposed, std::nullopt, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
+                         "linear", 0, 1, std::nullopt);
 }
 
 Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t py, int64_t px,
@@ -103,7 +103,7 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
   using namespace cpu;
   const WinogradGradientGroups plan(p);
   const int64_t shared = plan.in_parts() ? 0 : plan.floats();
-  p.v = kept_memory(shared + plan.parts() * plan.sums());
+  p.v = kept_memory(shared + (plan.at_once() ? 0 : plan.parts() * plan.sums()));
   p.d = p.v + kWinogradPositions * plan.v_position();
   p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
@@ -115,19 +115,22 @@ Tensor winograd_weight_gradient(const Tensor x_any, const Tensor dy_any, int64_t
     parallel_for(0, plan.transforms(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_gradient_transform, p, group, begin, end);
     });
+    if (plan.at_once()) {
+      parallel_for(0, plan.units(), 1,
+                   [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_unit, p, begin, end); });
+      return dw;
+    }
     parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_gradient_multiply, p, group, begin, end);
     });
   }
-  parallel_for(0, x.size(1), 1,
+  parallel_for(0, plan.rows(), 1,
                [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_gradient_unpack, p, begin, end); });
   return dw;
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("winograd", TORCH_BOX(&winograd));
-  m.impl("winograd_weight", TORCH_BOX(&winograd_weight));
-  m.impl("winograd_weight_into", TORCH_BOX(&winograd_weight_into));
   m.impl("winograd_conv2d", TORCH_BOX(&winograd_conv2d));
   m.impl("winograd_weight_gradient", TORCH_BOX(&winograd_weight_gradient));
 }

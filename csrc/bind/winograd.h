@@ -47,19 +47,21 @@ inline int64_t columns_of(int64_t o) {
   return (o + kWinogradColumns - 1) / kWinogradColumns;
 }
 
-inline int64_t floats_of_weights(int64_t o, int64_t i) {
-  return columns_of(o) * kWinogradPositions * i * kWinogradColumns;
+// An upper bound, whatever the width of a register.
+inline int64_t floats_of_weights(const WinogradWeights& w) {
+  return kWinogradPositions * columns_of(w.o) * kWinogradColumns * (w.i + kWinogradSkew / 8);
 }
 
-// Memory for the transformed weights of o and i channels.
-inline Tensor empty_weights(const Tensor& w, int64_t o, int64_t i) {
-  return torch::stable::new_empty(w, {columns_of(o), kWinogradPositions, i, kWinogradColumns}, ScalarType::Float);
-}
-
-inline float* room_for_weights(Tensor& u, int64_t o, int64_t i) {
-  STD_TORCH_CHECK(u.scalar_type() == ScalarType::Float && u.is_contiguous() && u.numel() == floats_of_weights(o, i),
-                  "gankern.winograd_weight: u must be dense float32 of ", floats_of_weights(o, i), " numbers");
-  return static_cast<float*>(u.mutable_data_ptr());
+// Weights [o, i, 3, 3] or, of a transposed convolution, [i, o, 3, 3] for `channels` inputs; `dense` keeps their memory.
+inline WinogradWeights weights(const Tensor& w, bool transposed, bool rotated, int64_t channels, Tensor& dense) {
+  STD_TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3 && w.size(transposed ? 0 : 1) == channels,
+                  "gankern.winograd: w must have shape [O, I, 3, 3], or [I, O, 3, 3] if transposed, for I = ", channels);
+  dense = torch::stable::to(w, ScalarType::Float);
+  const bool rows = dense.stride(2) == 3 && dense.stride(3) == 1 && (dense.stride(0) == 9 || dense.stride(1) == 9);
+  if (!rows) dense = torch::stable::contiguous(dense);
+  const int o = transposed ? 1 : 0, i = 1 - o;
+  return {static_cast<const float*>(dense.const_data_ptr()), dense.size(o), dense.size(i), dense.stride(o),
+          dense.stride(i), rotated};
 }
 
 // Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.

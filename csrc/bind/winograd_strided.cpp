@@ -21,29 +21,37 @@ void check_sizes(int64_t large_h, int64_t large_w, int64_t py, int64_t px) {
                   large_w);
 }
 
-WinogradStridedWeightParams weight_params(const Tensor& w, bool transposed) {
-  STD_TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3,
-                  "gankern.winograd_strided_weight: w must have shape [O, I, 3, 3]");
-  const int o = transposed ? 1 : 0, i = 1 - o;
-  WinogradStridedWeightParams p{};
-  p.w = static_cast<const float*>(w.const_data_ptr());
-  p.o = w.size(o), p.i = w.size(i);
-  p.stride_o = w.stride(o), p.stride_i = w.stride(i), p.stride_y = w.stride(2), p.stride_x = w.stride(3);
-  return p;
-}
-
-void transform(const WinogradStridedWeightParams& p) {
+// With few tiles, each weight is transformed where it is used; with many, all of them first.
+void convolve(WinogradStridedConv2dParams& p) {
   using namespace cpu;
-  parallel_for(0, columns_of(p.o), 1,
+  const int64_t columns = columns_of(p.w.o);
+  if (p.tiles.count() <= kStridedFewTiles) {
+    p.kept = kept_memory(GANKERN_CALL_BEST(winograd_strided_few_floats, p));
+    parallel_for(0, (p.x.c + kWinogradFewChannels - 1) / kWinogradFewChannels, 1,
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_few_transform, p, begin, end); });
+    parallel_for(0, columns, 1,
+                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_few_multiply, p, begin, end); });
+    return;
+  }
+  p.kept = kept_memory(floats_of_weights(p.w));
+  parallel_for(0, columns, 1,
                [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_weight, p, begin, end); });
+  const int64_t blocks = WinogradStridedBlocks(p).count(), splits = equal_shares(blocks, columns);
+  parallel_for(0, blocks * splits, 1,
+               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_conv2d, p, splits, begin, end); });
 }
 
-Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int64_t px, bool transposed,
-                int64_t extra_y, int64_t extra_x, const std::optional<Tensor>& scale_any,
-                const std::optional<Tensor>& out_scale_any) {
+}  // namespace
+
+Tensor winograd_strided_conv2d(const Tensor x_any, const Tensor w_any, int64_t py, int64_t px, bool transposed,
+                               int64_t extra_y, int64_t extra_x, const std::optional<Tensor> scale_any,
+                               const std::optional<Tensor> out_scale_any) {
   const MemoryFormat format = format_of(x_any);
   const Tensor x = dense(x_any, format);
-  const int64_t n = x.size(0), h = x.size(2), w = x.size(3), most = transposed ? 1 : 0;
+  Tensor dense_w;
+  WinogradStridedConv2dParams p{};
+  p.w = weights(w_any, transposed, false, x.size(1), dense_w);
+  const int64_t n = x.size(0), h = x.size(2), w = x.size(3), o = p.w.o, most = transposed ? 1 : 0;
   STD_TORCH_CHECK(extra_y >= 0 && extra_y <= most && extra_x >= 0 && extra_x <= most,
                   "gankern.winograd_strided_conv2d: extra must be 0, or at most 1 if transposed, got [", extra_y, ", ",
                   extra_x, "]");
@@ -55,57 +63,20 @@ Tensor convolve(const Tensor& x_any, const float* u, int64_t o, int64_t py, int6
   if (y.numel() == 0) return y;
   if (x.size(1) == 0) return torch::stable::zero_(y);
   const auto scale = small(scale_any, "scale", n * x.size(1)), out_scale = small(out_scale_any, "out_scale", n * o);
-  WinogradStridedConv2dParams p{};
   p.transposed = transposed;
   p.tiles = {n, transposed ? h : out_h, transposed ? w : out_w, py, px};
   p.x = images(x, format), p.y = images(y, format);
-  p.u = u;
   p.scale = pointer(scale), p.out_scale = pointer(out_scale);
   // No tile reaches the output padding of an image that is not padded.
   const bool beyond = out_h + py > 8 * p.tiles.rows + 1 || out_w + px > 8 * p.tiles.columns + 1;
   if (transposed && beyond) torch::stable::zero_(y);
-  using namespace cpu;
-  const int64_t blocks = WinogradStridedBlocks(p).count(), splits = equal_shares(blocks, columns_of(o));
-  parallel_for(0, blocks * splits, 1,
-               [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_conv2d, p, splits, begin, end); });
+  convolve(p);
   return y;
 }
 
-}  // namespace
-
-void winograd_strided_weight_into(const Tensor w_any, bool transposed, Tensor u) {
-  const Tensor w = torch::stable::to(w_any, ScalarType::Float);
-  WinogradStridedWeightParams p = weight_params(w, transposed);
-  p.u = room_for_weights(u, p.o, p.i);
-  transform(p);
-}
-
-Tensor winograd_strided_weight(const Tensor w, bool transposed) {
-  const WinogradStridedWeightParams p = weight_params(w, transposed);
-  Tensor u = empty_weights(w, p.o, p.i);
-  winograd_strided_weight_into(w, transposed, u);
-  return u;
-}
-
-Tensor winograd_strided_conv2d(const Tensor x, const Tensor u, int64_t o, int64_t py, int64_t px, bool transposed,
-                               int64_t extra_y, int64_t extra_x, const std::optional<Tensor> scale,
-                               const std::optional<Tensor> out_scale) {
-  STD_TORCH_CHECK(u.scalar_type() == ScalarType::Float && u.is_contiguous() && x.dim() == 4 &&
-                      u.numel() == floats_of_weights(o, x.size(1)),
-                  "gankern.winograd_strided_conv2d: u must be winograd_strided_weight's for the channels of x and ", o);
-  return convolve(x, static_cast<const float*>(u.const_data_ptr()), o, py, px, transposed, extra_y, extra_x, scale,
-                  out_scale);
-}
-
-Tensor winograd_strided(const Tensor x, const Tensor w_any, int64_t py, int64_t px, bool transposed, int64_t extra_y,
+Tensor winograd_strided(const Tensor x, const Tensor w, int64_t py, int64_t px, bool transposed, int64_t extra_y,
                         int64_t extra_x) {
-  const Tensor w = torch::stable::to(w_any, ScalarType::Float);
-  WinogradStridedWeightParams p = weight_params(w, transposed);
-  STD_TORCH_CHECK(x.dim() == 4 && x.size(1) == p.i, "gankern.winograd_strided: w must be for ", p.i,
-                  " channels, as many as x has");
-  p.u = kept_memory(floats_of_weights(p.o, p.i));
-  transform(p);
-  return convolve(x, p.u, p.o, py, px, transposed, extra_y, extra_x, std::nullopt, std::nullopt);
+  return winograd_strided_conv2d(x, w, py, px, transposed, extra_y, extra_x, std::nullopt, std::nullopt);
 }
 
 Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor small_any, int64_t py, int64_t px,
@@ -132,7 +103,8 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
   const WinogradStridedBlocks blocks(p);
   const auto [v, d] = GANKERN_CALL_BEST(winograd_strided_gradient_floats, p);
   const int64_t shared = plan.in_parts() ? 0 : v + d, parts = plan.parts_of(blocks.count());
-  p.v = kept_memory(shared + parts * plan.sums());
+  const bool at_once = blocks.count() == 1 && !plan.in_parts();
+  p.v = kept_memory(shared + (at_once ? 0 : parts * plan.sums()));
   p.d = p.v + v;
   p.sums = p.v + shared;
   p.dw = static_cast<float*>(dw.mutable_data_ptr());
@@ -144,19 +116,23 @@ Tensor winograd_strided_weight_gradient(const Tensor large_any, const Tensor sma
     parallel_for(0, plan.channel_units(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_strided_gradient_transform, p, block, begin, end);
     });
+    if (at_once) {
+      parallel_for(0, plan.units(), 1, [&](int64_t begin, int64_t end) {
+        GANKERN_CALL_BEST(winograd_strided_gradient_unit, p, begin, end);
+      });
+      return dw;
+    }
     parallel_for(0, plan.products(), 1, [&](int64_t begin, int64_t end) {
       GANKERN_CALL_BEST(winograd_strided_gradient_multiply, p, block, begin, end);
     });
   }
-  parallel_for(0, large.size(1), 1,
+  parallel_for(0, plan.rows(), 1,
                [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_gradient_unpack, p, begin, end); });
   return dw;
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gankern, CPU, m) {
   m.impl("winograd_strided", TORCH_BOX(&winograd_strided));
-  m.impl("winograd_strided_weight", TORCH_BOX(&winograd_strided_weight));
-  m.impl("winograd_strided_weight_into", TORCH_BOX(&winograd_strided_weight_into));
   m.impl("winograd_strided_conv2d", TORCH_BOX(&winograd_strided_conv2d));
   m.impl("winograd_strided_weight_gradient", TORCH_BOX(&winograd_strided_weight_gradient));
 }

@@ -76,45 +76,29 @@ class Tail {
   const bool wanted_;
 };
 
-// A block of tiles through the whole convolution: transform, 36 products, transform back and the layer's tail.
+// Transforms products back into the image, with the layer's tail.
 template <typename T>
-class Forward {
+class Back {
  public:
-  explicit Forward(const WinogradConv2dParams& p, int64_t block) : p_(p), tail_(p), inputs_(rounded_up(p.x.c, kLanes)) {
-    v_ = {nullptr, block * inputs_ + kSkew, 0, inputs_, inputs_};
-    m_ = {nullptr, block * kChunk + kSkew, 0, kChunk, kChunk};
-    v_.data = workspace(kPositions * (v_.position + m_.position));
-    m_.data = v_.data + kPositions * v_.position;
-  }
+  explicit Back(const WinogradConv2dParams& p) : p_(p), tail_(p) {}
 
-  static constexpr int64_t kChunk = 64;  // output channels at a time
-
-  // Output channels [o_begin, o_end) of tiles [begin, end).
-  void run(int64_t begin, int64_t end, int64_t o_begin, int64_t o_end) const {
-    Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(begin, end, 0, inputs_, v_);
-    for (int64_t o = o_begin; o < o_end; o += kChunk) {
-      const int64_t outputs = std::min(kChunk, o_end - o);
-      for (int64_t k = 0; k < kPositions; ++k) {
-        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
-          const float* u = p_.u + ((o + c) * kPositions + k * kBlockColumns) * p_.x.c;
-          multiply({v_.data + k * v_.position, v_.tile, 1, u, m_.data + k * m_.position + c, m_.tile, p_.x.c, false},
-                   end - begin);
-        }
+  // Tiles [begin, end), output channels [o, o + outputs).
+  void write(int64_t begin, int64_t end, int64_t o, int64_t outputs, const Transformed& products) const {
+    for_runs(p_.tiles, begin, end, [&](const Run& run) {
+      for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) {
+        write(run, o + c, products.at(run.first, c), products);
       }
-      for_runs(p_.tiles, begin, end, [&](const Run& tiles) {
-        for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) write(tiles, o + c, m_.at(tiles.first, c));
-      });
-    }
+    });
   }
 
  private:
-  void write(const Run& run, int64_t o, const float* from) const {
+  void write(const Run& run, int64_t o, const float* from, const Transformed& like) const {
     using V = decltype(Lanes::v);
     alignas(64) float strip[4 * kStripColumns * kLanes];
-    for (int64_t t = 0; t < run.count; ++t, from += m_.tile) {
+    for (int64_t t = 0; t < run.count; ++t, from += like.tile) {
       V m[36], half[24], y[16];
 #pragma GCC unroll 36
-      for (int k = 0; k < 36; ++k) m[k] = Lanes::load(from + k * m_.position).v;
+      for (int k = 0; k < 36; ++k) m[k] = Lanes::load(from + k * like.position).v;
 #pragma GCC unroll 6
       for (int j = 0; j < 6; ++j) winograd::output<6, 6>(m + j, half + j);
 #pragma GCC unroll 4
@@ -129,9 +113,70 @@ class Forward {
 
   const WinogradConv2dParams& p_;
   const Tail tail_;
+};
+
+// A block of tiles through the whole convolution: transform, 36 products, transform back and the layer's tail.
+template <typename T>
+class Forward {
+ public:
+  explicit Forward(const WinogradConv2dParams& p, int64_t block) : p_(p), back_(p), inputs_(rounded_up(p.x.c, kLanes)) {
+    v_ = {nullptr, block * inputs_ + kSkew, 0, inputs_, inputs_};
+    m_ = {nullptr, block * kChunk + kSkew, 0, kChunk, kChunk};
+    v_.data = workspace(kPositions * (v_.position + m_.position));
+    m_.data = v_.data + kPositions * v_.position;
+  }
+
+  static constexpr int64_t kChunk = 64;  // output channels at a time
+
+  // Output channels [o_begin, o_end) of tiles [begin, end).
+  void run(int64_t begin, int64_t end, int64_t o_begin, int64_t o_end) const {
+    Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(begin, end, 0, inputs_, v_);
+    const int64_t column = packed_column(p_.x.c), position = packed_position(p_.x.c);
+    for (int64_t o = o_begin; o < o_end; o += kChunk) {
+      const int64_t outputs = std::min(kChunk, o_end - o);
+      for (int64_t k = 0; k < kPositions; ++k) {
+        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
+          const float* u = p_.kept + (o + c) / kBlockColumns * column + k * position;
+          multiply({v_.data + k * v_.position, v_.tile, 1, u, m_.data + k * m_.position + c, m_.tile, p_.x.c, false},
+                   end - begin);
+        }
+      }
+      back_.write(begin, end, o, outputs, m_);
+    }
+  }
+
+ private:
+  const WinogradConv2dParams& p_;
+  const Back<T> back_;
   const int64_t inputs_;
   Transformed v_, m_;
 };
+
+// All tiles of few in the transform domain, in the memory that all threads share.
+Transformed few_images(const WinogradConv2dParams& p) {
+  const int64_t inputs = rounded_up(p.x.c, kWinogradFewChannels);
+  return {p.kept, p.tiles.count() * inputs + kSkew, 0, inputs, inputs};
+}
+
+// Tiles [begin, end) of few, output channels [o, o + kBlockColumns): the weights are transformed for some input
+// channels at a time, and stay in the second-level cache with the sums of their products.
+template <typename T>
+void multiply_few(const WinogradConv2dParams& p, const Transformed& v, int64_t o, int64_t begin, int64_t end) {
+  constexpr int64_t kDepth = 128, kPosition = kDepth * kBlockColumns + kSkew;
+  const int64_t tiles = end - begin;
+  Transformed m{nullptr, tiles * kBlockColumns + kSkew, 0, kBlockColumns, kBlockColumns};
+  float* u = workspace(kPositions * (kPosition + m.position));
+  m.data = u + kPositions * kPosition;
+  for (int64_t i = 0; i < p.x.c; i += kDepth) {
+    const int64_t depth = std::min(kDepth, p.x.c - i);
+    pack_weights<Transform>(p.w, o, i, i + depth, u, kPosition);
+    for (int64_t k = 0; k < kPositions; ++k) {
+      const float* from = v.data + k * v.position + begin * v.tile + i;
+      multiply({from, v.tile, 1, u + k * kPosition, m.data + k * m.position, m.tile, depth, i > 0}, tiles);
+    }
+  }
+  Back<T>(p).write(begin, end, o, kBlockColumns, m);
+}
 
 // Tiles in a block. Many channels: enough to use each weight often, for it comes from far. Few: inputs and results of
 // the products stay in the second-level cache, for there is little work on each.
@@ -161,24 +206,53 @@ void transform_gradient(const WinogradWeightGradientParams& p, const WinogradGra
   }
 }
 
+// One position of a group of tiles.
+GradientOperands operands(const WinogradWeightGradientParams& p, const WinogradGradientGroups& plan, int64_t group,
+                          int64_t k) {
+  const int64_t tiles = std::min(plan.tiles, p.tiles.count() - group * plan.tiles);
+  return {p.v + k * plan.v_position(), p.d + k * plan.d_position(), tiles};
+}
+
 // Products [begin, end) of a group of tiles.
 void multiply_group(const WinogradWeightGradientParams& p, const WinogradGradientGroups& plan, int64_t group,
                     int64_t begin, int64_t end, bool add) {
-  const int64_t tiles = std::min(plan.tiles, p.tiles.count() - group * plan.tiles);
   const int64_t units = plan.outputs / plan.kChannels, columns = plan.kChannels / kBlockColumns;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t k = unit / units, column = unit % units * columns;
-    multiply_gradient(plan, p.v + k * plan.v_position(), p.d + k * plan.d_position(), tiles,
-                      p.sums + k * plan.inputs * plan.outputs, column, column + columns, add);
+    const GradientOperands at = operands(p, plan, group, k);
+    float* sums = p.sums + k * plan.position() + column * kBlockColumns;
+    multiply_gradient(at.v, at.d, at.depth, sums, plan.outputs, 0, plan.inputs, column, column + columns, add);
   }
 }
 
 }  // namespace
 
-void winograd_weight(const WinogradWeightParams& p, int64_t begin, int64_t end) {
-  pack_weights<Transform>(p.u, p.o, p.i, begin, end, [&](int64_t o, int64_t i, int k) {
-    return p.transposed ? p.w[9 * (i * p.o + o) + 8 - k] : p.w[9 * (o * p.i + i) + k];
+void winograd_few_transform(const WinogradConv2dParams& p, int64_t begin, int64_t end) {
+  const Transformed v = few_images(p);
+  for_type(p.x.dtype, [&]<typename T>() {
+    for (int64_t c = begin * kWinogradFewChannels; c < end * kWinogradFewChannels; c += kWinogradFewChannels) {
+      Transformed of_channels = v;
+      of_channels.data += c;
+      Reader<6, T>{p.x, p.tiles, p.scale}.read(0, p.tiles.count(), c, kWinogradFewChannels, of_channels);
+    }
   });
+}
+
+void winograd_few_multiply(const WinogradConv2dParams& p, int64_t splits, int64_t begin, int64_t end) {
+  const Transformed v = few_images(p);
+  const int64_t tiles = p.tiles.count();
+  for_type(p.x.dtype, [&]<typename T>() {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = unit / splits * kWinogradColumns, split = unit % splits;
+      for (int64_t o = first; o < std::min(first + kWinogradColumns, p.y.c); o += kBlockColumns) {
+        multiply_few<T>(p, v, o, tiles * split / splits, tiles * (split + 1) / splits);
+      }
+    }
+  });
+}
+
+void winograd_weight(const WinogradConv2dParams& p, int64_t begin, int64_t end) {
+  pack_columns<Transform>(p.w, p.kept, begin, end);
 }
 
 int64_t winograd_conv2d_blocks(const WinogradConv2dParams& p) {
@@ -225,9 +299,16 @@ void winograd_gradient_multiply(const WinogradWeightGradientParams& p, int64_t g
   multiply_group(p, WinogradGradientGroups(p), group, begin, end, group > 0);
 }
 
+void winograd_gradient_unit(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientGroups plan(p);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    gradient_unit<Transform>(plan, unit, p.dw, p.dy.c, p.x.c, [&](int k) { return operands(p, plan, 0, k); });
+  }
+}
+
 void winograd_gradient_unpack(const WinogradWeightGradientParams& p, int64_t begin, int64_t end) {
   const WinogradGradientGroups plan(p);
-  unpack_gradient<Transform>(plan, plan.parts(), p.sums, p.dw, p.dy.c, p.x.c, begin, end);
+  unpack_rows<Transform>(plan, plan.parts(), p.sums, p.dw, p.dy.c, p.x.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "../math/winograd.h"
 #include "vector.h"
 
 namespace gankern::cpu::GANKERN_SIMD {
@@ -11,6 +12,14 @@ namespace gankern::cpu::GANKERN_SIMD {
 // A register block has so many rows, and columns of two registers: what the register file holds beside the operands.
 constexpr int kBlockRows = Vec<float>::size == 16 ? 14 : 6;
 constexpr int kBlockColumns = 2 * Vec<float>::size;
+
+// Packed weights [column of kBlockColumns output channels][position][i][output channel in the column]: distances.
+inline int64_t packed_position(int64_t i) {
+  return i * kBlockColumns + kWinogradSkew;
+}
+inline int64_t packed_column(int64_t i) {
+  return kWinogradPositions * packed_position(i);
+}
 
 // Left operand [rows, depth] with any strides; right operand [depth, kBlockColumns] dense; c [rows, kBlockColumns].
 struct Product {

@@ -1,13 +1,13 @@
 // Memory of the transform domain, and its distances.
 #pragma once
 
+#include "../math/winograd.h"
 #include "kept_memory.h"
 #include "vector.h"
 
 namespace gankern::cpu::GANKERN_SIMD {
 
-// Distances of exact powers of two would map all 36 positions to the same lines of the cache.
-constexpr int64_t kSkew = 16;
+constexpr int64_t kSkew = kWinogradSkew;
 
 inline int64_t rounded_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;

@@ -21,35 +21,95 @@ struct Transform {
 
 constexpr int64_t kChunk = 64;  // output channels at a time
 
-// A block of tiles through the whole convolution, output channels [o_begin, o_end): the small image from the large one
-// with to = kStridedSmall, or the reverse.
+// The small image from the large one with to = kStridedSmall, or the reverse.
 template <int to, typename T>
-void convolve(const WinogradStridedConv2dParams& p, const WinogradStridedBlock& block, int64_t o_begin, int64_t o_end) {
-  constexpr int from = to == kStridedSmall ? kStridedLarge : kStridedSmall;
-  constexpr bool overlapping = to == kStridedLarge;
-  const int64_t inputs = rounded_up(p.x.c, kLanes);
-  StridedLines v(block, overlapping, inputs, inputs), m(block, overlapping, kChunk, kChunk);
-  v.data = workspace(v.floats() + m.floats());
-  m.data = v.data + v.floats();
-  const int64_t pad_y = p.tiles.pad_y, pad_x = p.tiles.pad_x;
-  const StridedSide x{p.x, overlapping ? 0 : pad_y, overlapping ? 0 : pad_x, p.scale};
-  const StridedSide y{p.y, overlapping ? pad_y : 0, overlapping ? pad_x : 0, p.out_scale};
-  const StridedWriter<to, T> writer(y, p.tiles, m);
-  read_strided<from, T>(x, 0, inputs, v);
-  for (int64_t o = o_begin; o < o_end; o += kChunk) {
-    const int64_t outputs = std::min(kChunk, o_end - o);
-    for (int k = 0; k < kWinogradPositions; ++k) {
-      for (int64_t c = 0; c < outputs; c += kBlockColumns) {
-        const float* u = p.u + ((o + c) * kWinogradPositions + k * kBlockColumns) * p.x.c;
-        multiply({v.matrix(k), inputs, 1, u, m.matrix(k) + c, kChunk, p.x.c, false}, v.rows(k));
+class Convolution {
+ public:
+  explicit Convolution(const WinogradStridedConv2dParams& p)
+      : p_(p),
+        inputs_(rounded_up(p.x.c, kWinogradFewChannels)),
+        x_{p.x, kOverlapping ? 0 : p.tiles.pad_y, kOverlapping ? 0 : p.tiles.pad_x, p.scale},
+        y_{p.y, kOverlapping ? p.tiles.pad_y : 0, kOverlapping ? p.tiles.pad_x : 0, p.out_scale} {}
+
+  // A block of tiles through the whole convolution, output channels [o_begin, o_end).
+  void run(const WinogradStridedBlock& block, int64_t o_begin, int64_t o_end) const {
+    StridedLines v = images(block), m(block, kOverlapping, kChunk, kChunk);
+    v.data = workspace(v.floats() + m.floats());
+    m.data = v.data + v.floats();
+    read_strided<kFrom, T>(x_, 0, inputs_, v);
+    const int64_t column = packed_column(p_.x.c), position = packed_position(p_.x.c);
+    for (int64_t o = o_begin; o < o_end; o += kChunk) {
+      const int64_t outputs = std::min(kChunk, o_end - o);
+      for (int k = 0; k < kWinogradPositions; ++k) {
+        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
+          const float* u = p_.kept + (o + c) / kBlockColumns * column + k * position;
+          multiply({v.matrix(k), inputs_, 1, u, m.matrix(k) + c, kChunk, p_.x.c, false}, v.rows(k));
+        }
+      }
+      write(m, o, outputs);
+    }
+  }
+
+  // Few tiles: all of them in the transform domain, in the memory that all threads share.
+  int64_t few_floats() const { return few().floats(); }
+  void transform_few(int64_t c) const { read_strided<kFrom, T>(x_, c, kWinogradFewChannels, few(), c); }
+
+  // Output channels [o, o + kBlockColumns) of few tiles: the weights are transformed for some input channels at a time,
+  // and stay in the second-level cache.
+  void multiply_few(int64_t o) const {
+    constexpr int64_t kDepth = 128, kPosition = kDepth * kBlockColumns + kSkew;
+    const StridedLines v = few();
+    StridedLines m(whole(), kOverlapping, kBlockColumns, kBlockColumns);
+    float* u = workspace(kWinogradPositions * kPosition + m.floats());
+    m.data = u + kWinogradPositions * kPosition;
+    for (int64_t i = 0; i < p_.x.c; i += kDepth) {
+      const int64_t depth = std::min(kDepth, p_.x.c - i);
+      pack_weights<Transform>(p_.w, o, i, i + depth, u, kPosition);
+      for (int k = 0; k < kWinogradPositions; ++k) {
+        multiply({v.matrix(k) + i, inputs_, 1, u + k * kPosition, m.matrix(k), kBlockColumns, depth, i > 0}, v.rows(k));
       }
     }
+    write(m, o, kBlockColumns);
+  }
+
+ private:
+  static constexpr int kFrom = to == kStridedSmall ? kStridedLarge : kStridedSmall;
+  static constexpr bool kOverlapping = to == kStridedLarge;
+
+  WinogradStridedBlock whole() const { return {0, p_.tiles.n, {0, p_.tiles.rows}, {0, p_.tiles.columns}}; }
+  StridedLines images(const WinogradStridedBlock& block) const {
+    return StridedLines(block, kOverlapping, inputs_, inputs_);
+  }
+  StridedLines few() const {
+    StridedLines v = images(whole());
+    v.data = p_.kept;
+    return v;
+  }
+
+  void write(const StridedLines& m, int64_t o, int64_t outputs) const {
+    const StridedWriter<to, T> writer(y_, p_.tiles, m);
     for_strided_runs(m, [&](int64_t n, int64_t tile_y, int64_t tile_x, int64_t count) {
-      for (int64_t c = 0; c < outputs && o + c < p.y.c; c += kLanes) {
+      for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) {
         writer.write(n, tile_y, tile_x, count, o + c, c);
       }
     });
   }
+
+  const WinogradStridedConv2dParams& p_;
+  const int64_t inputs_;
+  const StridedSide x_, y_;
+};
+
+// Calls body(convolution) for the direction and the storage type.
+template <typename Body>
+void for_convolution(const WinogradStridedConv2dParams& p, const Body& body) {
+  for_type(p.x.dtype, [&]<typename T>() {
+    if (p.transposed) {
+      body(Convolution<kStridedLarge, T>(p));
+    } else {
+      body(Convolution<kStridedSmall, T>(p));
+    }
+  });
 }
 
 // Both images of the weight gradient in the transform domain.
@@ -63,6 +123,11 @@ struct GradientLines {
   }
 };
 
+// One position of a block.
+GradientOperands operands(const GradientLines& lines, int k) {
+  return {lines.v.matrix(k), lines.d.matrix(k), lines.v.rows(k)};
+}
+
 // Products [begin, end) of a block.
 void multiply_block(const WinogradStridedWeightGradientParams& p, const WinogradGradientPlan& plan, int64_t block,
                     int64_t begin, int64_t end, bool add) {
@@ -70,28 +135,45 @@ void multiply_block(const WinogradStridedWeightGradientParams& p, const Winograd
   const int64_t units = plan.outputs / plan.kChannels, columns = plan.kChannels / kBlockColumns;
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t k = unit / units, column = unit % units * columns;
-    multiply_gradient(plan, lines.v.matrix(k), lines.d.matrix(k), lines.v.rows(k),
-                      p.sums + k * plan.inputs * plan.outputs, column, column + columns, add);
+    const GradientOperands at = operands(lines, k);
+    float* sums = p.sums + k * plan.position() + column * kBlockColumns;
+    multiply_gradient(at.v, at.d, at.depth, sums, plan.outputs, 0, plan.inputs, column, column + columns, add);
   }
 }
 
 }  // namespace
 
-void winograd_strided_weight(const WinogradStridedWeightParams& p, int64_t begin, int64_t end) {
-  pack_weights<Transform>(p.u, p.o, p.i, begin, end, [&](int64_t o, int64_t i, int k) {
-    return p.w[o * p.stride_o + i * p.stride_i + k / 3 * p.stride_y + k % 3 * p.stride_x];
+int64_t winograd_strided_few_floats(const WinogradStridedConv2dParams& p) {
+  int64_t floats = 0;
+  for_convolution(p, [&](const auto& convolution) { floats = convolution.few_floats(); });
+  return floats;
+}
+
+void winograd_strided_few_transform(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end) {
+  for_convolution(p, [&](const auto& convolution) {
+    for (int64_t unit = begin; unit < end; ++unit) convolution.transform_few(unit * kWinogradFewChannels);
   });
+}
+
+void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end) {
+  for_convolution(p, [&](const auto& convolution) {
+    const int64_t last = std::min(end * kWinogradColumns, p.y.c);
+    for (int64_t o = begin * kWinogradColumns; o < last; o += kBlockColumns) convolution.multiply_few(o);
+  });
+}
+
+void winograd_strided_weight(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end) {
+  pack_columns<Transform>(p.w, p.kept, begin, end);
 }
 
 void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end) {
   const WinogradStridedBlocks blocks(p);
   const int64_t columns = (p.y.c + kWinogradColumns - 1) / kWinogradColumns;
-  for_type(p.x.dtype, [&]<typename T>() {
+  for_convolution(p, [&](const auto& convolution) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t split = unit / blocks.count();
-      const auto run = p.transposed ? convolve<kStridedLarge, T> : convolve<kStridedSmall, T>;
-      run(p, blocks[unit % blocks.count()], split * columns / splits * kWinogradColumns,
-          (split + 1) * columns / splits * kWinogradColumns);
+      convolution.run(blocks[unit % blocks.count()], split * columns / splits * kWinogradColumns,
+                      (split + 1) * columns / splits * kWinogradColumns);
     }
   });
 }
@@ -146,10 +228,18 @@ void winograd_strided_gradient_part(const WinogradStridedWeightGradientParams& p
   }
 }
 
+void winograd_strided_gradient_unit(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
+  const WinogradGradientPlan plan(p.large.c, p.small.c);
+  const GradientLines lines(p, plan, 0);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    gradient_unit<Transform>(plan, unit, p.dw, p.small.c, p.large.c, [&](int k) { return operands(lines, k); });
+  }
+}
+
 void winograd_strided_gradient_unpack(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end) {
   const WinogradGradientPlan plan(p.large.c, p.small.c);
   const int64_t parts = plan.parts_of(WinogradStridedBlocks(p).count());
-  unpack_gradient<Transform>(plan, parts, p.sums, p.dw, p.small.c, p.large.c, begin, end);
+  unpack_rows<Transform>(plan, parts, p.sums, p.dw, p.small.c, p.large.c, begin, end);
 }
 
 }  // namespace gankern::cpu::GANKERN_SIMD

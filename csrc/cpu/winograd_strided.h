@@ -6,12 +6,12 @@
 #include "simd.h"
 #include "winograd.h"
 
-// winograd_strided_weight: columns of kWinogradColumns output channels [begin, end).
-// winograd_strided_conv2d: units [begin, end), each one of WinogradStridedBlocks and one of `splits` parts of the
-//   output channels, blocks times splits in all.
-// The weight gradient as at stride 1, with blocks in the place of groups of tiles; units of transforms are
-//   plan.channel_units().
+// As at stride 1. Of many tiles the units of winograd_strided_conv2d are each one of WinogradStridedBlocks and one of
+// `splits` parts of the output channels; of few those of winograd_strided_few_multiply columns of output channels. The
+// weight gradient has blocks in the place of groups of tiles; units of transforms are plan.channel_units().
 namespace gankern::cpu {
+
+constexpr int64_t kStridedFewTiles = 64;
 
 // What the largest block of the weight gradient takes in the transform domain.
 struct WinogradStridedGradientFloats {
@@ -21,13 +21,17 @@ struct WinogradStridedGradientFloats {
 }  // namespace gankern::cpu
 
 GANKERN_DECLARE_PER_LEVEL(
-    void winograd_strided_weight(const WinogradStridedWeightParams& p, int64_t begin, int64_t end);
+    void winograd_strided_few_transform(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
+    void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
+    int64_t winograd_strided_few_floats(const WinogradStridedConv2dParams& p);
+    void winograd_strided_weight(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
     void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
     void winograd_strided_gradient_part(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end);
     void winograd_strided_gradient_transform(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
                                              int64_t end);
     void winograd_strided_gradient_multiply(const WinogradStridedWeightGradientParams& p, int64_t block, int64_t begin,
                                             int64_t end);
+    void winograd_strided_gradient_unit(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end);
     WinogradStridedGradientFloats winograd_strided_gradient_floats(const WinogradStridedWeightGradientParams& p);
     void winograd_strided_gradient_unpack(const WinogradStridedWeightGradientParams& p, int64_t begin, int64_t end))
 

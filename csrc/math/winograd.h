@@ -14,8 +14,12 @@ namespace gankern {
 
 constexpr int kWinogradOut = 4, kWinogradIn = 6, kWinogradPositions = 36;
 
-// The packed weights come in columns of so many output channels, the last one filled with zeros.
+// The work on output channels is shared out in columns of so many; weights of those that are missing are zeros.
 constexpr int64_t kWinogradColumns = 32;
+
+// Distances of exact powers of two would map all 36 positions to the same lines of the cache: so many floats are put
+// between.
+constexpr int64_t kWinogradSkew = 16;
 
 namespace winograd {
 
@@ -109,18 +113,19 @@ struct WinogradTiles {
   int64_t count() const { return n * rows * columns; }
 };
 
-struct WinogradWeightParams {
-  const float* w;   // [o, i, 3, 3]
-  float* u;         // [columns of o, 36, i, o in the column]
-  int64_t o, i;     // of the convolution that u is for
-  bool transposed;  // w is [i, o, 3, 3], to be rotated by 180 degrees
+// Weights 3x3 of o and i channels, one of which is the inner axis: its stride is 9, of float32.
+struct WinogradWeights {
+  const float* data;
+  int64_t o, i, stride_o, stride_i;
+  bool rotated;  // by 180 degrees
 };
 
 // y = clamp(gain * f(out_scale * conv(scale * x) + strength * noise + b))
 struct WinogradConv2dParams {
   WinogradImages x, y;
   WinogradTiles tiles;
-  const float* u;
+  WinogradWeights w;
+  float* kept;             // memory for the transformed weights; of few tiles for the transformed images
   const float* scale;      // [n, x.c] or null
   const float* out_scale;  // [n, y.c] or null
   const float* noise;      // [n or 1, y.h, y.w] or null
@@ -137,7 +142,7 @@ struct WinogradWeightGradientParams {
   const float* scale;     // [n, x.c] or null
   const float* dy_scale;  // [n, dy.c] or null
   float *v, *d;           // x and dy in the transform domain, a group of tiles at a time
-  float* sums;            // of each part [36, x.c, dy.c], both rounded up
+  float* sums;            // of each part [36, x.c, dy.c], both rounded up; none where one group is all there is
   float* dw;              // [dy.c, x.c, 3, 3]
 };
 

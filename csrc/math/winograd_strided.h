@@ -122,13 +122,7 @@ struct WinogradStridedTiles {
   WinogradStridedTiles() = default;
   WinogradStridedTiles(int64_t n_, int64_t small_h, int64_t small_w, int64_t pad_y_, int64_t pad_x_)
       : n(n_), rows((small_h + 3) / 4), columns((small_w + 3) / 4), pad_y(pad_y_), pad_x(pad_x_) {}
-};
-
-struct WinogradStridedWeightParams {
-  const float* w;
-  int64_t stride_o, stride_i, stride_y, stride_x;  // of w, whichever of o and i comes first
-  float* u;                                        // [columns of o, 36, i, o in the column]
-  int64_t o, i;
+  int64_t count() const { return n * rows * columns; }
 };
 
 // y = out_scale * conv(scale * x); x is the large image and y the small one or, transposed, the reverse.
@@ -136,7 +130,8 @@ struct WinogradStridedConv2dParams {
   WinogradImages x, y;
   WinogradStridedTiles tiles;
   bool transposed;
-  const float* u;
+  WinogradWeights w;
+  float* kept;             // memory for the transformed weights; of few tiles for the transformed images
   const float* scale;      // [n, x.c] or null
   const float* out_scale;  // [n, y.c] or null
 };
@@ -147,7 +142,7 @@ struct WinogradStridedWeightGradientParams {
   const float* large_scale;  // [n, large.c] or null
   const float* small_scale;  // [n, small.c] or null
   float *v, *d;              // the large and the small image in the transform domain, a block of tiles at a time
-  float* sums;               // of each part [36, large channels, small channels], both rounded up
+  float* sums;               // of each part [36, large channels, small channels], both rounded up, or none
   float* dw;                 // [small.c, large.c, 3, 3]
 };
 

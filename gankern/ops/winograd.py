@@ -3,17 +3,15 @@
 The kernels are raw ops, which the convolutions of the library call; all take images of float32, bfloat16 or float16, in
 NCHW or channels_last, and compute in float32:
 
-- `winograd_weight(w, transposed) -> u`: the weights [O, I, 3, 3] transformed and packed for this processor, to be kept
-  while w does not change; `transposed` ones are those of the input gradient, rotated by 180 degrees, O and I exchanged.
-  `winograd_weight_into(w, transposed, u)` writes them into memory that is there.
-- `winograd_conv2d(x, u, o, py, px, scale, out_scale, noise, strength, b, act, alpha, gain, clamp) -> y` with
-  y = clamp(gain * f(out_scale * conv2d(scale * x) + strength * noise + b)): scale [N, I], out_scale [N, O], noise
-  [N or 1, 1, H, W] of the result, strength a single number, b [O], each of any floating dtype or None.
+- `winograd_conv2d(x, w, py, px, transposed, scale, out_scale, noise, strength, b, act, alpha, gain, clamp) -> y` with
+  y = clamp(gain * f(out_scale * conv2d(scale * x, w) + strength * noise + b)): w [O, I, 3, 3] or, `transposed`, [I, O,
+  3, 3] to be rotated by 180 degrees, as for the input gradient; scale [N, I], out_scale [N, O], noise [N or 1, 1, H, W]
+  of the result, strength a single number, b [O], each of any floating dtype or None.
 - `winograd_weight_gradient(x, dy, py, px, scale, dy_scale) -> dw`, of float32, of conv2d(scale * x, w) for the
   gradient dy_scale * dy.
 
-Derivatives: `winograd` and, without scales, `winograd_weight_gradient` have them to any order. `winograd_weight` and
-`winograd_conv2d` have none, for u does not give w back: who calls them owns the derivative.
+Derivatives: `winograd` and, without scales, `winograd_weight_gradient` have them to any order. `winograd_conv2d` has
+none: who calls it owns the derivative.
 
 Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice below 5e-6). An Inf or NaN of
 the input makes all outputs of the tiles that read it NaN: up to 4 pixels further than in a direct convolution, at
@@ -29,8 +27,6 @@ import torch
 
 from gankern import checks, dispatch, library
 from gankern.reference import winograd as reference
-
-COLUMNS, POSITIONS = 32, 36  # of the packed weights; as in csrc/math/winograd.h
 
 
 def winograd(
@@ -147,29 +143,14 @@ library.define(
 
 
 def _no_derivative(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
-    raise RuntimeError("gankern.winograd_conv2d and winograd_weight have no derivative: their caller owns it")
+    raise RuntimeError("gankern.winograd_conv2d has no derivative: its caller owns it")
 
 
-def _fake_weight(w: torch.Tensor, transposed: bool) -> torch.Tensor:
-    o, i = (w.shape[1], w.shape[0]) if transposed else (w.shape[0], w.shape[1])
-    return w.new_empty([(o + COLUMNS - 1) // COLUMNS, POSITIONS, i, COLUMNS], dtype=torch.float32)
-
-
-library.define(
-    "winograd_weight",
-    "(Tensor w, bool transposed) -> Tensor",
-    fake=_fake_weight,
-    setup_context=lambda ctx, inputs, output: None,
-    backward=_no_derivative,
-)
-library.define(
-    "winograd_weight_into", "(Tensor w, bool transposed, Tensor(a!) u) -> ()", fake=lambda w, transposed, u: None
-)
 library.define(
     "winograd_conv2d",
-    "(Tensor x, Tensor u, int o, int py, int px, Tensor? scale, Tensor? out_scale, Tensor? noise, Tensor? strength, "
-    "Tensor? b, str act, float alpha, float gain, float? clamp) -> Tensor",
-    fake=lambda x, u, o, py, px, *rest: _fake_conv2d(x, o, py, px),
+    "(Tensor x, Tensor w, int py, int px, bool transposed, Tensor? scale, Tensor? out_scale, Tensor? noise, "
+    "Tensor? strength, Tensor? b, str act, float alpha, float gain, float? clamp) -> Tensor",
+    fake=lambda x, w, py, px, transposed, *rest: _fake_conv2d(x, w.shape[1 if transposed else 0], py, px),
     setup_context=lambda ctx, inputs, output: None,
     backward=_no_derivative,
 )

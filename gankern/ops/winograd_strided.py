@@ -3,17 +3,15 @@
 The kernels are raw ops, which the convolutions of the library call; all take images of float32, bfloat16 or float16, in
 NCHW or channels_last, and compute in float32. `large` is the image at full resolution, `small` the one at half:
 
-- `winograd_strided_weight(w, transposed) -> u`: the weights [O, I, 3, 3], or [I, O, 3, 3] of a transposed convolution,
-  of any strides, transformed and packed for this processor, to be kept while w does not change; `.._into(w, transposed,
-  u)` writes them into memory that is there.
-- `winograd_strided_conv2d(x, u, o, py, px, transposed, extra_y, extra_x, scale, out_scale) -> y` with
-  y = out_scale * conv(scale * x): from large to small, or `transposed` from small to large with `extra` rows and
-  columns of output padding; scale [N, I], out_scale [N, O] of any floating dtype or None.
+- `winograd_strided_conv2d(x, w, py, px, transposed, extra_y, extra_x, scale, out_scale) -> y` with
+  y = out_scale * conv(scale * x, w): from large to small, w [O, I, 3, 3], or `transposed` from small to large with
+  `extra` rows and columns of output padding, w [I, O, 3, 3]; scale [N, I], out_scale [N, O] of any floating dtype or
+  None.
 - `winograd_strided_weight_gradient(large, small, py, px, large_scale, small_scale) -> dw`, of float32, the gradient of
   w [small's channels, large's channels, 3, 3] of both convolutions, with both images scaled.
 
-Derivatives: `winograd_strided` and, without scales, `winograd_strided_weight_gradient` have them to any order. The
-others have none, for u does not give w back: who calls them owns the derivative.
+Derivatives: `winograd_strided` and, without scales, `winograd_strided_weight_gradient` have them to any order.
+`winograd_strided_conv2d` has none: who calls it owns the derivative.
 
 Accuracy: the error is at most 2e-5 of the largest output, up to 512 channels (in practice about 5e-6). An Inf or NaN of
 the input may make every output of the tiles that read it NaN, which are of 4x4 small and 9x9 large pixels. The result
@@ -28,7 +26,6 @@ from typing import Any
 import torch
 
 from gankern import checks, dispatch, library
-from gankern.ops.winograd import _fake_weight, _no_derivative
 from gankern.reference import winograd_strided as reference
 
 
@@ -172,24 +169,16 @@ library.define(
     setup_context=_setup_weight_gradient_context,
     backward=_weight_gradient_backward,
 )
-library.define(
-    "winograd_strided_weight",
-    "(Tensor w, bool transposed) -> Tensor",
-    fake=_fake_weight,
-    setup_context=lambda ctx, inputs, output: None,
-    backward=_no_derivative,
-)
-library.define(
-    "winograd_strided_weight_into",
-    "(Tensor w, bool transposed, Tensor(a!) u) -> ()",
-    fake=lambda w, transposed, u: None,
-)
+def _no_derivative(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
+    raise RuntimeError("gankern.winograd_strided_conv2d has no derivative: its caller owns it")
+
+
 library.define(
     "winograd_strided_conv2d",
-    "(Tensor x, Tensor u, int o, int py, int px, bool transposed, int extra_y, int extra_x, Tensor? scale, "
+    "(Tensor x, Tensor w, int py, int px, bool transposed, int extra_y, int extra_x, Tensor? scale, "
     "Tensor? out_scale) -> Tensor",
-    fake=lambda x, u, o, py, px, transposed, extra_y, extra_x, *scales: _fake_conv2d(
-        x, o, py, px, transposed, extra_y, extra_x
+    fake=lambda x, w, py, px, transposed, extra_y, extra_x, *scales: _fake_conv2d(
+        x, w.shape[1 if transposed else 0], py, px, transposed, extra_y, extra_x
     ),
     setup_context=lambda ctx, inputs, output: None,
     backward=_no_derivative,
