@@ -82,10 +82,10 @@ class Back {
  public:
   explicit Back(const WinogradConv2dParams& p) : p_(p), tail_(p) {}
 
-  // Tiles [begin, end), output channels [o, o + outputs).
-  void write(int64_t begin, int64_t end, int64_t o, int64_t outputs, const Transformed& products) const {
+  // Tiles [begin, end), output channels [o, o + kBlockColumns).
+  void write(int64_t begin, int64_t end, int64_t o, const Transformed& products) const {
     for_runs(p_.tiles, begin, end, [&](const Run& run) {
-      for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) {
+      for (int64_t c = 0; c < kBlockColumns && o + c < p_.y.c; c += kLanes) {
         write(run, o + c, products.at(run.first, c), products);
       }
     });
@@ -121,27 +121,23 @@ class Forward {
  public:
   explicit Forward(const WinogradConv2dParams& p, int64_t block) : p_(p), back_(p), inputs_(rounded_up(p.x.c, kLanes)) {
     v_ = {nullptr, block * inputs_ + kSkew, 0, inputs_, inputs_};
-    m_ = {nullptr, block * kChunk + kSkew, 0, kChunk, kChunk};
+    m_ = {nullptr, block * kBlockColumns + kSkew, 0, kBlockColumns, kBlockColumns};
     v_.data = workspace(kPositions * (v_.position + m_.position));
     m_.data = v_.data + kPositions * v_.position;
   }
-
-  static constexpr int64_t kChunk = 64;  // output channels at a time
 
   // Output channels [o_begin, o_end) of tiles [begin, end).
   void run(int64_t begin, int64_t end, int64_t o_begin, int64_t o_end) const {
     Reader<6, T>{p_.x, p_.tiles, p_.scale}.read(begin, end, 0, inputs_, v_);
     const int64_t column = packed_column(p_.x.c), position = packed_position(p_.x.c);
-    for (int64_t o = o_begin; o < o_end; o += kChunk) {
-      const int64_t outputs = std::min(kChunk, o_end - o);
-      for (int64_t k = 0; k < kPositions; ++k) {
-        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
-          const float* u = p_.kept + (o + c) / kBlockColumns * column + k * position;
-          multiply({v_.data + k * v_.position, v_.tile, 1, u, m_.data + k * m_.position + c, m_.tile, p_.x.c, false},
-                   end - begin);
-        }
+    for (int64_t o = o_begin; o < o_end; o += kBlockColumns) {
+      const float* u = p_.kept + o / kBlockColumns * column;
+      for (int64_t k = 0; k < kPositions; ++k, u += position) {
+        multiply({v_.data + k * v_.position, v_.tile, 1, u, m_.data + k * m_.position, m_.tile, p_.x.c, false,
+                  u + position, position},
+                 end - begin);
       }
-      back_.write(begin, end, o, outputs, m_);
+      back_.write(begin, end, o, m_);
     }
   }
 
@@ -172,10 +168,10 @@ void multiply_few(const WinogradConv2dParams& p, const Transformed& v, int64_t o
     pack_weights<Transform>(p.w, o, i, i + depth, u, kPosition);
     for (int64_t k = 0; k < kPositions; ++k) {
       const float* from = v.data + k * v.position + begin * v.tile + i;
-      multiply({from, v.tile, 1, u + k * kPosition, m.data + k * m.position, m.tile, depth, i > 0}, tiles);
+      multiply({from, v.tile, 1, u + k * kPosition, m.data + k * m.position, m.tile, depth, i > 0, u, 0}, tiles);
     }
   }
-  Back<T>(p).write(begin, end, o, kBlockColumns, m);
+  Back<T>(p).write(begin, end, o, m);
 }
 
 // Tiles in a block. Many channels: enough to use each weight often, for it comes from far. Few: inputs and results of

@@ -19,8 +19,6 @@ struct Transform {
   }
 };
 
-constexpr int64_t kChunk = 64;  // output channels at a time
-
 // The small image from the large one with to = kStridedSmall, or the reverse.
 template <int to, typename T>
 class Convolution {
@@ -33,20 +31,18 @@ class Convolution {
 
   // A block of tiles through the whole convolution, output channels [o_begin, o_end).
   void run(const WinogradStridedBlock& block, int64_t o_begin, int64_t o_end) const {
-    StridedLines v = images(block), m(block, kOverlapping, kChunk, kChunk);
+    StridedLines v = images(block), m(block, kOverlapping, kBlockColumns, kBlockColumns);
     v.data = workspace(v.floats() + m.floats());
     m.data = v.data + v.floats();
     read_strided<kFrom, T>(x_, 0, inputs_, v);
     const int64_t column = packed_column(p_.x.c), position = packed_position(p_.x.c);
-    for (int64_t o = o_begin; o < o_end; o += kChunk) {
-      const int64_t outputs = std::min(kChunk, o_end - o);
-      for (int k = 0; k < kWinogradPositions; ++k) {
-        for (int64_t c = 0; c < outputs; c += kBlockColumns) {
-          const float* u = p_.kept + (o + c) / kBlockColumns * column + k * position;
-          multiply({v.matrix(k), inputs_, 1, u, m.matrix(k) + c, kChunk, p_.x.c, false}, v.rows(k));
-        }
+    for (int64_t o = o_begin; o < o_end; o += kBlockColumns) {
+      const float* u = p_.kept + o / kBlockColumns * column;
+      for (int k = 0; k < kWinogradPositions; ++k, u += position) {
+        multiply({v.matrix(k), inputs_, 1, u, m.matrix(k), kBlockColumns, p_.x.c, false, u + position, position},
+                 v.rows(k));
       }
-      write(m, o, outputs);
+      write(m, o);
     }
   }
 
@@ -66,10 +62,11 @@ class Convolution {
       const int64_t depth = std::min(kDepth, p_.x.c - i);
       pack_weights<Transform>(p_.w, o, i, i + depth, u, kPosition);
       for (int k = 0; k < kWinogradPositions; ++k) {
-        multiply({v.matrix(k) + i, inputs_, 1, u + k * kPosition, m.matrix(k), kBlockColumns, depth, i > 0}, v.rows(k));
+        multiply({v.matrix(k) + i, inputs_, 1, u + k * kPosition, m.matrix(k), kBlockColumns, depth, i > 0, u, 0},
+                 v.rows(k));
       }
     }
-    write(m, o, kBlockColumns);
+    write(m, o);
   }
 
  private:
@@ -86,10 +83,10 @@ class Convolution {
     return v;
   }
 
-  void write(const StridedLines& m, int64_t o, int64_t outputs) const {
+  void write(const StridedLines& m, int64_t o) const {
     const StridedWriter<to, T> writer(y_, p_.tiles, m);
     for_strided_runs(m, [&](int64_t n, int64_t tile_y, int64_t tile_x, int64_t count) {
-      for (int64_t c = 0; c < outputs && o + c < p_.y.c; c += kLanes) {
+      for (int64_t c = 0; c < kBlockColumns && o + c < p_.y.c; c += kLanes) {
         writer.write(n, tile_y, tile_x, count, o + c, c);
       }
     });

@@ -94,7 +94,8 @@ void unpack_gradient(const GradientSums& sums, float* dw, int64_t o_all, int64_t
   for (int64_t i = i_begin; i < i_end; i += kLanes) {
     const int64_t inputs = std::min<int64_t>(kLanes, i_end - i);
     for (int64_t o = o_begin; o < o_end; o += kLanes) {
-      Lanes taps[kTaps * kLanes] = {};
+      Lanes taps[kTaps * kLanes];
+      if (inputs < kLanes) std::fill(taps, taps + kTaps * kLanes, Lanes::fill(0));
       for (int64_t row = 0; row < inputs; ++row) {
         const float* from = sums.data + (i - i_begin + row) * sums.row + o - o_begin;
         V sum[36], half[18], w[9];
@@ -143,7 +144,8 @@ inline void multiply_gradient(const float* v, const float* d, int64_t depth, flo
       const float* right = d + (column * depth + first) * kBlockColumns;
       for (int64_t i = i_begin; i < i_end; i += kLanes) {
         float* c = c_all + (i - i_begin) * c_row + (column - begin) * kBlockColumns;
-        multiply({v + i * depth + first * kLanes, 1, kLanes, right, c, c_row, rows, add}, kLanes);
+        const float* left = v + i * depth + first * kLanes;
+        multiply({left, 1, kLanes, right, c, c_row, rows, add, left + kLanes * depth, kLanes * rows}, kLanes);
       }
     }
   }
