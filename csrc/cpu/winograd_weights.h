@@ -137,7 +137,7 @@ void unpack_rows(const WinogradGradientPlan& plan, int64_t parts, const float* s
 // the second-level cache.
 inline void multiply_gradient(const float* v, const float* d, int64_t depth, float* c_all, int64_t c_row,
                               int64_t i_begin, int64_t i_end, int64_t begin, int64_t end, bool add) {
-  constexpr int64_t kDepth = 256;
+  constexpr int64_t kDepth = 128;
   for (int64_t first = 0; first < depth; first += kDepth, add = true) {
     const int64_t rows = std::min(kDepth, depth - first);
     for (int64_t column = begin; column < end; ++column) {
