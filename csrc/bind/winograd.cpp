@@ -76,7 +76,7 @@ Tensor winograd_conv2d(const Tensor x_any, const Tensor w_any, int64_t py, int64
   STD_TORCH_CHECK(p.act != Activation::unknown, "gankern.winograd_conv2d: act must be the name of an activation, got '",
                   act, "'");
   p.alpha = alpha, p.gain = gain, p.clamp = clamp.value_or(-1);
-  (p.tiles.count() <= cpu::kWinogradFewTiles ? convolve_few : convolve_many)(p);
+  (cpu::winograd_few(p) ? convolve_few : convolve_many)(p);
   return y;
 }
 

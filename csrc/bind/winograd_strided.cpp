@@ -25,12 +25,14 @@ void check_sizes(int64_t large_h, int64_t large_w, int64_t py, int64_t px) {
 void convolve(WinogradStridedConv2dParams& p) {
   using namespace cpu;
   const int64_t columns = columns_of(p.w.o);
-  if (p.tiles.count() <= kStridedFewTiles) {
+  if (winograd_strided_few(p)) {
     p.kept = kept_memory(GANKERN_CALL_BEST(winograd_strided_few_floats, p));
     parallel_for(0, (p.x.c + kWinogradFewChannels - 1) / kWinogradFewChannels, 1,
                  [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_few_transform, p, begin, end); });
-    parallel_for(0, columns, 1,
-                 [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_strided_few_multiply, p, begin, end); });
+    const int64_t few_splits = std::clamp<int64_t>(torch::stable::get_num_threads() / columns, 1, p.tiles.n);
+    parallel_for(0, columns * few_splits, 1, [&](int64_t begin, int64_t end) {
+      GANKERN_CALL_BEST(winograd_strided_few_multiply, p, few_splits, begin, end);
+    });
     return;
   }
   p.kept = kept_memory(floats_of_weights(p.w));

@@ -27,8 +27,12 @@ GANKERN_DECLARE_PER_LEVEL(
 
 namespace gankern::cpu {
 
-// So few tiles that every weight is used by one block of them: it is transformed there, and never leaves the cache.
-constexpr int64_t kWinogradFewTiles = 128, kWinogradFewChannels = 32;
+// Whether there are so few tiles, for so many weights, that every weight is transformed where it is used, and never
+// leaves the cache.
+inline bool winograd_few(const WinogradConv2dParams& p) {
+  return p.tiles.count() <= std::clamp<int64_t>(p.x.c / 2, 16, 128);
+}
+constexpr int64_t kWinogradFewChannels = 32;  // of images that are transformed at a time
 
 // The sums of a weight gradient, and the memory that two images in the transform domain take to get there. Nothing here
 // depends on the number of threads.

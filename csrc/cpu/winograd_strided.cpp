@@ -50,20 +50,20 @@ class Convolution {
   int64_t few_floats() const { return few().floats(); }
   void transform_few(int64_t c) const { read_strided<kFrom, T>(x_, c, kWinogradFewChannels, few(), c); }
 
-  // Output channels [o, o + kBlockColumns) of few tiles: the weights are transformed for some input channels at a time,
-  // and stay in the second-level cache.
-  void multiply_few(int64_t o) const {
+  // Output channels [o, o + kBlockColumns) of images [begin, end) of few tiles: the weights are transformed for some
+  // input channels at a time, and stay in the second-level cache.
+  void multiply_few(int64_t o, int64_t begin, int64_t end) const {
     constexpr int64_t kDepth = 128, kPosition = kDepth * kBlockColumns + kSkew;
     const StridedLines v = few();
-    StridedLines m(whole(), kOverlapping, kBlockColumns, kBlockColumns);
+    StridedLines m({begin, end - begin, whole().y, whole().x}, kOverlapping, kBlockColumns, kBlockColumns);
     float* u = workspace(kWinogradPositions * kPosition + m.floats());
     m.data = u + kWinogradPositions * kPosition;
     for (int64_t i = 0; i < p_.x.c; i += kDepth) {
       const int64_t depth = std::min(kDepth, p_.x.c - i);
       pack_weights<Transform>(p_.w, o, i, i + depth, u, kPosition);
       for (int k = 0; k < kWinogradPositions; ++k) {
-        multiply({v.matrix(k) + i, inputs_, 1, u + k * kPosition, m.matrix(k), kBlockColumns, depth, i > 0, u, 0},
-                 v.rows(k));
+        const float* from = v.matrix(k) + begin * (v.rows(k) / v.images) * inputs_ + i;
+        multiply({from, inputs_, 1, u + k * kPosition, m.matrix(k), kBlockColumns, depth, i > 0, u, 0}, m.rows(k));
       }
     }
     write(m, o);
@@ -152,10 +152,14 @@ void winograd_strided_few_transform(const WinogradStridedConv2dParams& p, int64_
   });
 }
 
-void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end) {
+void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end) {
   for_convolution(p, [&](const auto& convolution) {
-    const int64_t last = std::min(end * kWinogradColumns, p.y.c);
-    for (int64_t o = begin * kWinogradColumns; o < last; o += kBlockColumns) convolution.multiply_few(o);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = unit / splits * kWinogradColumns, split = unit % splits;
+      for (int64_t o = first; o < std::min(first + kWinogradColumns, p.y.c); o += kBlockColumns) {
+        convolution.multiply_few(o, p.tiles.n * split / splits, p.tiles.n * (split + 1) / splits);
+      }
+    }
   });
 }
 

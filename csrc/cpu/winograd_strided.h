@@ -7,11 +7,13 @@
 #include "winograd.h"
 
 // As at stride 1. Of many tiles the units of winograd_strided_conv2d are each one of WinogradStridedBlocks and one of
-// `splits` parts of the output channels; of few those of winograd_strided_few_multiply columns of output channels. The
-// weight gradient has blocks in the place of groups of tiles; units of transforms are plan.channel_units().
+// `splits` parts of the output channels; of few those of winograd_strided_few_multiply columns of output channels times
+// `splits` parts of the images. The weight gradient has blocks in the place of groups of tiles; units of transforms are plan.channel_units().
 namespace gankern::cpu {
 
-constexpr int64_t kStridedFewTiles = 64;
+inline bool winograd_strided_few(const WinogradStridedConv2dParams& p) {
+  return p.tiles.count() <= std::clamp<int64_t>(p.x.c / 4, 16, 64);
+}
 
 // What the largest block of the weight gradient takes in the transform domain.
 struct WinogradStridedGradientFloats {
@@ -22,7 +24,8 @@ struct WinogradStridedGradientFloats {
 
 GANKERN_DECLARE_PER_LEVEL(
     void winograd_strided_few_transform(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
-    void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
+    void winograd_strided_few_multiply(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin,
+                                       int64_t end);
     int64_t winograd_strided_few_floats(const WinogradStridedConv2dParams& p);
     void winograd_strided_weight(const WinogradStridedConv2dParams& p, int64_t begin, int64_t end);
     void winograd_strided_conv2d(const WinogradStridedConv2dParams& p, int64_t splits, int64_t begin, int64_t end);
