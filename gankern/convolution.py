@@ -33,9 +33,10 @@ def convolution(
         strided = list(stride) == [2, 2]
         what = ("transposed" if transposed else "strided") if strided else "convolution"
         small = _small(x.shape, strided, padding, transposed)
-        if strided and _is_built() and _pays(what, x.dtype, w.shape, small):
+        layout = _layout(x, w)
+        if strided and _is_built() and _pays(what, x.dtype, layout, w.shape, small):
             return winograd_strided(x, w, padding, transposed, output_padding)
-        if not strided and max(output_padding) == 0 and _is_built() and _pays(what, x.dtype, w.shape, small):
+        if not strided and max(output_padding) == 0 and _is_built() and _pays(what, x.dtype, layout, w.shape, small):
             return winograd(x, w, padding, transposed)
     return torch_convolution(x, w, stride, padding, dilation, transposed, output_padding, groups)
 
@@ -71,7 +72,7 @@ def weight_gradient(
     if x.device.type == "cpu" and _covers(shape, stride, padding, dilation, groups) and _is_built():
         strided = list(stride) == [2, 2]
         what = "strided weight gradient" if strided else "weight gradient"
-        if _pays(what, x.dtype, shape, [dy.shape[0], *dy.shape[2:]]):
+        if _pays(what, x.dtype, _layout(x, dy), shape, [dy.shape[0], *dy.shape[2:]]):
             ops = torch.ops.gankern
             gradient = ops.winograd_strided_weight_gradient if strided else ops.winograd_weight_gradient
             memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -114,16 +115,16 @@ def folds_filter(x: torch.Tensor, w: torch.Tensor, taps: int) -> bool:
     return taps == 2 and x.device.type == "cuda"
 
 
-def is_winograd(x: torch.Tensor, shape: Sizes, padding: Sizes) -> bool:
-    """Whether Winograd's algorithm, where it is built, is the fastest for conv2d(x, w) at stride 1, w of this shape."""
-    return _covers(shape, [1, 1], padding, [1, 1], 1) and _pays(
-        "convolution", x.dtype, shape, _small(x.shape, False, padding, False)
+def is_winograd(x: torch.Tensor, w: torch.Tensor, padding: Sizes) -> bool:
+    """Whether Winograd's algorithm, where it is built, is the fastest for conv2d(x, w) at stride 1."""
+    return _covers(w.shape, [1, 1], padding, [1, 1], 1) and _pays(
+        "convolution", x.dtype, _layout(x, w), w.shape, _small(x.shape, False, padding, False)
     )
 
 
 def transpose(dy: torch.Tensor, w: torch.Tensor, padding: Sizes) -> torch.Tensor:
     """The input gradient of a 3x3 convolution at stride 1; w is rounded to the dtype of dy only where it must be."""
-    if _pays("convolution", dy.dtype, w.shape, _small(dy.shape, False, padding, True)):
+    if _pays("convolution", dy.dtype, _layout(dy, w), w.shape, _small(dy.shape, False, padding, True)):
         return winograd(dy, w, padding, True)
     return torch_convolution(dy, w.to(dy.dtype), [1, 1], padding, [1, 1], True, [0, 0], 1)
 
@@ -176,7 +177,7 @@ def _tiles(small: Sizes) -> int:
     return n * ((h + 3) // 4) * ((w + 3) // 4)
 
 
-def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
+def _pays(what: str, dtype: torch.dtype, layout: str, shape: Sizes, small: Sizes) -> bool:
     """Whether Winograd's algorithm is the faster one, by the table and by how much of the tiles lies in the image.
 
     Never where deterministic algorithms are insisted on: it is one, but direct convolutions are more accurate. What is
@@ -188,7 +189,8 @@ def _pays(what: str, dtype: torch.dtype, shape: Sizes, small: Sizes) -> bool:
     if min(n, h, w) < 1:
         return False
     tiles = _tiles((n, h, w))
-    speedup = table.speedup(what, torch.float32 if dtype in LACKING else dtype, min(shape[0], shape[1]), tiles)
+    own = torch.float32 if dtype in LACKING else dtype
+    speedup = table.speedup(what, own, layout, min(shape[0], shape[1]), tiles)
     return speedup * n * h * w > 16 * tiles
 
 
@@ -214,8 +216,13 @@ LACKING = _without_instructions()  # at import: torch.compile traces a look-up, 
 
 def _dense(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """x in channels_last, if it or w is, else in NCHW."""
-    is_last = torch.channels_last in (_format(x), _format(w))
+    is_last = _layout(x, w) == "channels_last"
     return x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)
+
+
+def _layout(x: torch.Tensor, y: torch.Tensor) -> str:
+    """In which convolutions with both compute; the name that the table has for it."""
+    return "channels_last" if torch.channels_last in (_format(x), _format(y)) else "NCHW"
 
 
 def _format(t: torch.Tensor) -> torch.memory_format:

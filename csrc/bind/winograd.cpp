@@ -22,7 +22,8 @@ WinogradTiles tiles_of(const Tensor& x, int64_t out_h, int64_t out_w, int64_t py
 void convolve_few(WinogradConv2dParams& p) {
   using namespace cpu;
   const int64_t units = (p.x.c + kWinogradFewChannels - 1) / kWinogradFewChannels, tiles = p.tiles.count();
-  p.kept = kept_memory(kWinogradPositions * (tiles * units * kWinogradFewChannels + kWinogradSkew));
+  const int64_t parts = (p.x.c + kWinogradDepth - 1) / kWinogradDepth;
+  p.kept = kept_memory(parts * kWinogradPositions * (tiles * kWinogradDepth + kWinogradSkew));
   parallel_for(0, units, 1,
                [&](int64_t begin, int64_t end) { GANKERN_CALL_BEST(winograd_few_transform, p, begin, end); });
   const int64_t columns = columns_of(p.w.o), threads = torch::stable::get_num_threads();

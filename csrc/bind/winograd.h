@@ -57,11 +57,12 @@ inline WinogradWeights weights(const Tensor& w, bool transposed, bool rotated, i
   STD_TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3 && w.size(transposed ? 0 : 1) == channels,
                   "gankern.winograd: w must have shape [O, I, 3, 3], or [I, O, 3, 3] if transposed, for I = ", channels);
   dense = torch::stable::to(w, ScalarType::Float);
-  const bool rows = dense.stride(2) == 3 && dense.stride(3) == 1 && (dense.stride(0) == 9 || dense.stride(1) == 9);
-  if (!rows) dense = torch::stable::contiguous(dense);
+  const auto one_is = [&](int64_t stride) { return dense.stride(0) == stride || dense.stride(1) == stride; };
+  const bool taps = dense.stride(2) == 3 * dense.stride(3);
+  if (!taps || !(one_is(1) || (dense.stride(3) == 1 && one_is(9)))) dense = torch::stable::contiguous(dense);
   const int o = transposed ? 1 : 0, i = 1 - o;
   return {static_cast<const float*>(dense.const_data_ptr()), dense.size(o), dense.size(i), dense.stride(o),
-          dense.stride(i), rotated};
+          dense.stride(i), dense.stride(3), rotated};
 }
 
 // Into how many parts of its columns a block of tiles is split, so that all threads have as much to do.

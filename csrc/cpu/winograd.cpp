@@ -148,27 +148,29 @@ class Forward {
   Transformed v_, m_;
 };
 
-// All tiles of few in the transform domain, in the memory that all threads share.
+// All tiles of few in the transform domain, in the memory that all threads share, some input channels after the other.
 Transformed few_images(const WinogradConv2dParams& p) {
-  const int64_t inputs = rounded_up(p.x.c, kWinogradFewChannels);
-  return {p.kept, p.tiles.count() * inputs + kSkew, 0, inputs, inputs};
+  const int64_t position = p.tiles.count() * kWinogradDepth + kSkew;
+  return {p.kept, position, kPositions * position, kWinogradDepth, kWinogradDepth};
 }
 
 // Tiles [begin, end) of few, output channels [o, o + kBlockColumns): the weights are transformed for some input
 // channels at a time, and stay in the second-level cache with the sums of their products.
 template <typename T>
 void multiply_few(const WinogradConv2dParams& p, const Transformed& v, int64_t o, int64_t begin, int64_t end) {
-  constexpr int64_t kDepth = 128, kPosition = kDepth * kBlockColumns + kSkew;
+  constexpr int64_t kPosition = kWinogradDepth * kBlockColumns + kSkew;
   const int64_t tiles = end - begin;
   Transformed m{nullptr, tiles * kBlockColumns + kSkew, 0, kBlockColumns, kBlockColumns};
   float* u = workspace(kPositions * (kPosition + m.position));
   m.data = u + kPositions * kPosition;
-  for (int64_t i = 0; i < p.x.c; i += kDepth) {
-    const int64_t depth = std::min(kDepth, p.x.c - i);
+  for (int64_t i = 0; i < p.x.c; i += kWinogradDepth) {
+    const int64_t depth = std::min(kWinogradDepth, p.x.c - i);
     pack_weights<Transform>(p.w, o, i, i + depth, u, kPosition);
-    for (int64_t k = 0; k < kPositions; ++k) {
-      const float* from = v.data + k * v.position + begin * v.tile + i;
-      multiply({from, v.tile, 1, u + k * kPosition, m.data + k * m.position, m.tile, depth, i > 0, u, 0}, tiles);
+    const float* from = v.at(begin, i);
+    for (int64_t k = 0; k < kPositions; ++k, from += v.position) {
+      multiply({from, v.tile, 1, u + k * kPosition, m.data + k * m.position, m.tile, depth, i > 0, from + v.position,
+                tiles * v.tile},
+               tiles);
     }
   }
   Back<T>(p).write(begin, end, o, m);
@@ -228,7 +230,7 @@ void winograd_few_transform(const WinogradConv2dParams& p, int64_t begin, int64_
   for_type(p.x.dtype, [&]<typename T>() {
     for (int64_t c = begin * kWinogradFewChannels; c < end * kWinogradFewChannels; c += kWinogradFewChannels) {
       Transformed of_channels = v;
-      of_channels.data += c;
+      of_channels.data = v.at(0, c);
       Reader<6, T>{p.x, p.tiles, p.scale}.read(0, p.tiles.count(), c, kWinogradFewChannels, of_channels);
     }
   });

@@ -14,11 +14,26 @@ namespace gankern::cpu::GANKERN_SIMD {
 
 constexpr int kTaps = 9;
 
+// load_square where channels are next to each other.
+inline void load_square_by_taps(const WinogradWeights& w, const float* from, int64_t outputs, int64_t inputs,
+                                Lanes* taps) {
+  const bool transposed = w.stride_o != 1;
+  const int64_t rows = transposed ? outputs : inputs, numbers = transposed ? inputs : outputs;
+  const int64_t stride = transposed ? w.stride_o : w.stride_i;
+  for (int tap = 0; tap < kTaps; ++tap, from += w.stride_tap) {
+    Lanes square[kLanes];
+    for (int r = 0; r < kLanes; ++r) square[r] = Lanes::load(from + r * stride, 0, r < rows ? numbers : 0);
+    if (transposed) transpose(square);
+    for (int k = 0; k < kLanes; ++k) taps[kTaps * k + tap] = square[k];
+  }
+}
+
 // The numbers of channels [o, o + lanes) and [i, i + lanes): of each i its 9 taps, their lanes being o. Zero beyond the
 // last channels.
 inline void load_square(const WinogradWeights& w, int64_t o, int64_t i, Lanes* taps) {
   const int64_t outputs = std::min<int64_t>(kLanes, w.o - o), inputs = std::min<int64_t>(kLanes, w.i - i);
   const float* from = w.data + o * w.stride_o + i * w.stride_i;
+  if (w.stride_tap != 1) return load_square_by_taps(w, from, outputs, inputs, taps);
   if (w.stride_i == kTaps) {  // an output channel is a row of numbers: transposed
     for (int first = 0; first < kTaps * kLanes; first += kLanes) {
       Lanes* rows = taps + first;

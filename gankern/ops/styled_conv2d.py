@@ -42,7 +42,7 @@ def fits(
         return False
     if any(dispatch.choose(op, "cpu", backend) != "native" for op in ("conv2d", "styled_bias_act", "winograd")):
         return False
-    return convolution.is_winograd(x, w.shape, padding) and not torch.is_autocast_enabled("cpu")
+    return convolution.is_winograd(x, w, padding) and not torch.is_autocast_enabled("cpu")
 
 
 def styled_conv2d(
