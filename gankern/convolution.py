@@ -55,6 +55,9 @@ def torch_convolution(
     sizes = (stride, padding, dilation, transposed, output_padding, groups)
     if x.device.type == "cpu" and x.dtype in LACKING:
         return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
+    if _is_product(x, w.shape, stride, padding, groups) and x.is_contiguous():
+        matrix = w[:, :, 0, 0].t() if transposed else w[:, :, 0, 0]
+        return torch.matmul(matrix, x.flatten(2)).unflatten(2, x.shape[2:])
     return torch.ops.aten.convolution(x, w, None, *sizes)
 
 
@@ -93,6 +96,9 @@ def torch_weight_gradient(
     """The same by torch, in the type and memory format in which it is fastest."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     dtype = x.dtype
+    if _is_product(x, shape, stride, padding, groups) and x.is_contiguous() and dy.is_contiguous():
+        products = torch.bmm(dy.flatten(2), x.flatten(2).mT)  # [N, O, I]
+        return products.sum(0)[..., None, None].contiguous(memory_format=memory_format)
     if x.device.type == "cpu":
         if dtype in LACKING:
             x, dy = x.float(), dy.float()
@@ -103,6 +109,13 @@ def torch_weight_gradient(
     sizes = (stride, padding, dilation, False, [0, 0], groups)
     dw = torch.ops.aten.convolution_backward(dy, x, w, None, *sizes, [False, True, False])[1]
     return dw.to(dtype).contiguous(memory_format=memory_format)
+
+
+def _is_product(x: torch.Tensor, shape: Sizes, stride: Sizes, padding: Sizes, groups: int) -> bool:
+    """Whether a convolution is 1x1 and of bfloat16 on a CPU, where torch multiplies 2 to 4 times as fast."""
+    if x.device.type != "cpu" or x.dtype != torch.bfloat16 or x.dtype in LACKING or 0 in x.shape:
+        return False
+    return tuple(shape[2:]) == (1, 1) and list(stride) == [1, 1] and max(padding) == 0 and groups == 1
 
 
 def folds_filter(x: torch.Tensor, w: torch.Tensor, taps: int) -> bool:
@@ -148,9 +161,7 @@ def winograd_strided(
     x: torch.Tensor, w: torch.Tensor, padding: Sizes, transposed: bool, output_padding: Sizes = (0, 0)
 ) -> torch.Tensor:
     """A 3x3 convolution at stride 2 in Winograd's algorithm, or its transpose; arguments as in `winograd`."""
-    return torch.ops.gankern.winograd_strided_conv2d(
-        _dense(x, w), w, *padding, transposed, *output_padding, None, None
-    )
+    return torch.ops.gankern.winograd_strided_conv2d(_dense(x, w), w, *padding, transposed, *output_padding, None, None)
 
 
 def _covers(shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> bool:

@@ -28,9 +28,10 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 # Winograd's kernels take all but the small.
 convolution_table.save(
     {
-        convolution_table.key(what, dtype, channels, tiles): 2.0 if channels >= 32 and tiles >= 16 else 0.5
+        convolution_table.key(what, dtype, layout, channels, tiles): 2.0 if channels >= 32 and tiles >= 16 else 0.5
         for what in convolution_table.WHAT
         for dtype in convolution_table.DTYPES.values()
+        for layout in convolution_table.LAYOUTS
         for channels in convolution_table.CHANNELS
         for tiles in convolution_table.TILES
     },

@@ -1,4 +1,4 @@
-"""Which routine computes a convolution, and the transformed weights that are kept."""
+"""Which routine computes a convolution, how accurate it is, and that it reads the weights of the moment."""
 
 from __future__ import annotations
 
@@ -7,32 +7,21 @@ import pytest
 import torch
 
 import gankern
-from gankern import convolution, transformed_weights
+from gankern import convolution
 
 pytestmark = pytest.mark.skipif(not convolution._is_built(), reason="the native backend is not built")
 
 
 @pytest.fixture
-def transforms(monkeypatch):
-    """A list with an item for each weight that was transformed."""
-    seen = []
-
-    def count(name):
-        transform = getattr(torch.ops.gankern, name)
-        monkeypatch.setattr(torch.ops.gankern, name, lambda *inputs: seen.append(inputs) or transform(*inputs))
-
-    count("winograd_weight")
-    count("winograd_weight_into")
+def winograds(monkeypatch):
+    """A list with an item for each call of Winograd's kernel."""
+    seen, kernel = [], torch.ops.gankern.winograd_conv2d
+    monkeypatch.setattr(torch.ops.gankern, "winograd_conv2d", lambda *inputs: seen.append(inputs) or kernel(*inputs))
     return seen
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
-    monkeypatch.setattr(transformed_weights, "_kept", {})
-
-
-def image(n=4, channels=48, size=8):
-    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0))
+def image():
+    return torch.randn(4, 48, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def weight(o=48, i=48):
@@ -106,60 +95,14 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__ if f.__name__ != "<lambda>" else "in_place")
-def test_a_weight_that_was_changed_is_transformed_anew(change):
+def test_a_weight_that_was_changed_is_seen_by_the_next_call(change):
     w = weight()
-    assert_fresh(w)
     assert_fresh(w)
     change(w)
     assert_fresh(w)
 
 
-def test_a_weight_that_stays_is_transformed_once_for_each_direction(transforms):
-    x, w = image().requires_grad_(), weight()
-    for _ in range(3):
-        gankern.conv2d(x, w, padding=1).sum().backward()
-    assert len(transforms) == 2
-
-
-def kept_bytes():
-    return sum(t.nbytes for t, _ in transformed_weights._kept.values())
-
-
-def test_no_more_is_kept_than_allowed_and_the_oldest_goes_first(monkeypatch, transforms):
-    one = 2 * 36 * 48 * 32 * 4
-    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 3 * one)
-    weights = [torch.randn(48, 48, 3, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
-    for w in weights:
-        assert_fresh(w)
-        assert kept_bytes() <= 3 * one
-    assert len(transformed_weights._kept) == 3
-    for w in weights[-3:]:
-        assert_fresh(w)
-    assert len(transforms) == 8
-
-
-def test_nothing_is_kept_where_nothing_is_allowed(monkeypatch):
-    monkeypatch.setattr(transformed_weights, "MOST_BYTES", 0)
-    assert_fresh(weight())
-    assert transformed_weights._kept == {}
-
-
-def test_the_memory_of_what_is_long_unused_is_used_again_unless_it_is_read(monkeypatch):
-    monkeypatch.setattr(transformed_weights, "WHILE", 1)
-    first, second, third = (torch.randn(48, 48, 3, 3) for _ in range(3))
-    read = transformed_weights.transformed(first, False, False)
-    numbers = read.clone()
-    assert_fresh(second)
-    place = transformed_weights.transformed(second, False, False).data_ptr()
-    assert_fresh(third)
-    assert read.equal(numbers), "it was overwritten"
-    assert_fresh(first)
-    assert_fresh(first)
-    assert_fresh(torch.randn(48, 48, 3, 3))
-    assert place in {t.data_ptr() for t, _ in transformed_weights._kept.values()}
-
-
-def test_a_weight_is_told_from_itself_in_another_type_and_from_its_transpose():
+def test_the_next_call_may_take_a_weight_transposed_or_in_another_type():
     w = torch.zeros(48, 48, 3, 3)
     w[0, 1] = 1
     assert_fresh(w)
@@ -176,9 +119,9 @@ def error(**options):
     return ((gankern.conv2d(x, w, padding=1, **options) - exact).abs().max() / exact.abs().max()).item()
 
 
-def test_deterministic_algorithms_and_precise_convolve_directly(transforms):
+def test_deterministic_algorithms_and_precise_convolve_directly(winograds):
     fast = error()
-    assert len(transforms) == 1
+    assert len(winograds) == 1
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
     torch.use_deterministic_algorithms(True)
     try:
@@ -186,16 +129,16 @@ def test_deterministic_algorithms_and_precise_convolve_directly(transforms):
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
     precise = error(precise=True)
-    assert len(transforms) == 1
+    assert len(winograds) == 1
     assert max(deterministic, precise) < 1e-6 < fast * 10
 
 
-def test_a_precise_modulated_convolution_uses_no_transformed_weights(transforms):
+def test_a_precise_modulated_convolution_is_direct(winograds):
     x, w, styles = torch.randn(4, 64, 16, 16), torch.randn(64, 64, 3, 3), torch.randn(4, 64)
     fast = gankern.modulated_conv2d(x, w, styles, padding=1)
-    assert len(transforms) == 1
+    assert len(winograds) == 1
     precise = gankern.modulated_conv2d(x, w, styles, padding=1, precise=True)
-    assert len(transforms) == 1
+    assert len(winograds) == 1
     assert (fast - precise).abs().max() < 1e-4
 
 
@@ -250,16 +193,3 @@ def test_every_layer_that_resamples_keeps_the_promised_accuracy(i, o):
     assert largest_error(convolution.winograd_strided(small, w, [0, 0], True), up) < PROMISE
     assert largest_error(convolution.winograd_strided(large, w, [0, 0], False), down) < PROMISE
     assert largest_error(ours, dw) < PROMISE
-
-
-def test_new_weights_of_several_sizes_take_no_new_memory_after_a_while(monkeypatch):
-    """As in training, whose memory would grow without end if blocks were freed and allocated in turn."""
-    monkeypatch.setattr(transformed_weights, "WHILE", 4)
-    transform, fresh = torch.ops.gankern.winograd_weight, []
-    monkeypatch.setattr(torch.ops.gankern, "winograd_weight", lambda *inputs: fresh.append(1) or transform(*inputs))
-    for step in range(20):
-        if step == 10:
-            fresh.clear()
-        for channels in (32, 48, 96):
-            gankern.conv2d(image(channels=channels), torch.randn(channels, channels, 3, 3), padding=1)
-    assert fresh == []

@@ -8,21 +8,21 @@ import pytest
 import torch
 
 from gankern import convolution_table as table
-from gankern import transformed_weights, tune
+from gankern import tune
 
 
 @pytest.fixture(autouse=True)
 def own_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(table, "OWN", tmp_path / "cache" / "convolution_table.json")
     monkeypatch.setattr(table, "_speedups", {})
-    monkeypatch.setattr(transformed_weights, "WHILE", transformed_weights.WHILE)
 
 
 def keys():
     return {
-        table.key(what, dtype, channels, tiles)
+        table.key(what, dtype, layout, channels, tiles)
         for what in table.WHAT
         for dtype in table.DTYPES.values()
+        for layout in table.LAYOUTS
         for channels in table.CHANNELS
         for tiles in table.TILES
     }
@@ -36,11 +36,12 @@ def test_the_table_that_is_brought_has_every_class_and_says_where_it_was_measure
 
 
 def test_a_shape_goes_by_the_next_smaller_class(monkeypatch):
-    monkeypatch.setitem(table._speedups, table.key("strided", "fp32", 64, 256), 1.5)
-    assert table.speedup("strided", torch.float32, 64, 256) == 1.5
-    assert table.speedup("strided", torch.float32, 127, 1023) == 1.5
-    assert table.speedup("strided", torch.float32, 63, 256) == 0
-    assert table.speedup("strided", torch.bfloat16, 64, 256) == 0
+    monkeypatch.setitem(table._speedups, table.key("strided", "fp32", "NCHW", 64, 256), 1.5)
+    assert table.speedup("strided", torch.float32, "NCHW", 64, 256) == 1.5
+    assert table.speedup("strided", torch.float32, "NCHW", 127, 1023) == 1.5
+    assert table.speedup("strided", torch.float32, "NCHW", 63, 256) == 0
+    assert table.speedup("strided", torch.float32, "channels_last", 64, 256) == 0
+    assert table.speedup("strided", torch.bfloat16, "NCHW", 64, 256) == 0
 
 
 @pytest.mark.parametrize(
@@ -48,12 +49,12 @@ def test_a_shape_goes_by_the_next_smaller_class(monkeypatch):
 )
 def test_float64_and_what_is_smaller_than_every_class_go_to_torch(dtype, channels, tiles, monkeypatch):
     monkeypatch.setattr(table, "_speedups", dict.fromkeys(keys(), 9.0))
-    assert table.speedup("convolution", dtype, channels, tiles) == 0
+    assert table.speedup("convolution", dtype, "NCHW", channels, tiles) == 0
 
 
 def test_this_machines_own_table_takes_the_place_of_the_one_that_is_brought():
     path = table.save(dict.fromkeys(keys(), 3.0), {"cpu": "this one"})
-    assert table.speedup("convolution", torch.float32, 64, 64) == 3
+    assert table.speedup("convolution", torch.float32, "NCHW", 64, 64) == 3
     assert table._load() == dict.fromkeys(keys(), 3.0)
     assert json.loads(path.read_text())["cpu"] == "this one"
 
@@ -69,7 +70,7 @@ def test_a_damaged_table_is_named_and_the_one_that_is_brought_used(content):
 def test_tuning_measures_every_class(monkeypatch, capsys):
     calls = []
 
-    def speedup(what, dtype, channels, size):
+    def speedup(what, dtype, layout, channels, size):
         calls.append((what, channels, size))
         return 1.25
 

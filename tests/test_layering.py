@@ -45,15 +45,9 @@ MAY_IMPORT = {
     "gankern/run.py": (),
     "gankern/library.py": ("torch",),
     "gankern/dispatch.py": ("torch",),
-    "gankern/convolution.py": ("torch", "gankern.convolution_table", "gankern.dispatch", "gankern.transformed_weights"),
+    "gankern/convolution.py": ("torch", "gankern.convolution_table", "gankern.dispatch"),
     "gankern/convolution_table.py": ("torch",),
-    "gankern/transformed_weights.py": ("torch", "gankern._host"),
-    "gankern/tune.py": (
-        "torch",
-        "gankern.convolution",
-        "gankern.convolution_table",
-        "gankern.transformed_weights",
-    ),
+    "gankern/tune.py": ("torch", "gankern.convolution", "gankern.convolution_table"),
     "gankern/checks.py": ("torch",),
     "gankern/doctor.py": (
         "torch",

@@ -58,8 +58,8 @@ inline WinogradWeights weights(const Tensor& w, bool transposed, bool rotated, i
                   "gankern.winograd: w must have shape [O, I, 3, 3], or [I, O, 3, 3] if transposed, for I = ", channels);
   dense = torch::stable::to(w, ScalarType::Float);
   const auto one_is = [&](int64_t stride) { return dense.stride(0) == stride || dense.stride(1) == stride; };
-  const bool taps = dense.stride(2) == 3 * dense.stride(3);
-  if (!taps || !(one_is(1) || (dense.stride(3) == 1 && one_is(9)))) dense = torch::stable::contiguous(dense);
+  const bool even = dense.stride(2) == 3 * dense.stride(3), neighbours = dense.stride(3) == 1;
+  if (!even || !one_is(neighbours ? 9 : 1)) dense = torch::stable::contiguous(dense);
   const int o = transposed ? 1 : 0, i = 1 - o;
   return {static_cast<const float*>(dense.const_data_ptr()), dense.size(o), dense.size(i), dense.stride(o),
           dense.stride(i), dense.stride(3), rotated};

@@ -30,7 +30,7 @@ namespace gankern::cpu {
 // Whether there are so few tiles, for so many weights, that every weight is transformed where it is used, and never
 // leaves the cache.
 inline bool winograd_few(const WinogradConv2dParams& p) {
-  return p.tiles.count() <= std::clamp<int64_t>(p.x.c / 2, 16, 256);
+  return p.x.c > 0 && p.tiles.count() <= std::clamp<int64_t>(p.x.c / 2, 16, 256);
 }
 constexpr int64_t kWinogradFewChannels = 32;  // of images that are transformed at a time
 constexpr int64_t kWinogradDepth = 128;       // input channels that are multiplied at a time

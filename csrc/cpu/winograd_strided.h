@@ -8,7 +8,8 @@
 
 // As at stride 1. Of many tiles the units of winograd_strided_conv2d are each one of WinogradStridedBlocks and one of
 // `splits` parts of the output channels; of few those of winograd_strided_few_multiply columns of output channels times
-// `splits` parts of the images. The weight gradient has blocks in the place of groups of tiles; units of transforms are plan.channel_units().
+// `splits` parts of the images. The weight gradient has blocks in the place of groups of tiles; units of transforms are
+// plan.channel_units().
 namespace gankern::cpu {
 
 inline bool winograd_strided_few(const WinogradStridedConv2dParams& p) {

@@ -106,9 +106,9 @@ void unpack_gradient(const GradientSums& sums, float* dw, int64_t o_all, int64_t
                      int64_t i_begin, int64_t i_end) {
   using V = decltype(Lanes::v);
   i_end = std::min(i_end, i_all), o_end = std::min(o_end, o_all);
-  for (int64_t i = i_begin; i < i_end; i += kLanes) {
-    const int64_t inputs = std::min<int64_t>(kLanes, i_end - i);
-    for (int64_t o = o_begin; o < o_end; o += kLanes) {
+  for (int64_t o = o_begin; o < o_end; o += kLanes) {
+    for (int64_t i = i_begin; i < i_end; i += kLanes) {
+      const int64_t inputs = std::min<int64_t>(kLanes, i_end - i);
       Lanes taps[kTaps * kLanes];
       if (inputs < kLanes) std::fill(taps, taps + kTaps * kLanes, Lanes::fill(0));
       for (int64_t row = 0; row < inputs; ++row) {

@@ -17,7 +17,8 @@ def attention(
     """Averages the values of all keys, weighted by their likeness to the query: softmax(scale * q k^T) v.
 
     The native backend never holds the matrix of weights [N, L, S]: forward and backward make it block by block, and
-    backward makes it again. The second derivative is plain PyTorch, and does hold some such matrices.
+    backward makes it again. The second derivative is plain PyTorch, and does hold some such matrices. On the CPU all
+    but float64 is computed in float32.
 
     Args:
         q: Queries [N, L, D]; float64, float32, bfloat16 or float16, any strides.
@@ -35,8 +36,8 @@ def attention(
         RuntimeError: the backend was forced and cannot run.
 
     Gradients: q, k and v, to any order.
-    Backends: native (torch's matrix products over blocks of queries), eager. torch's own fused attention has no second
-        derivative.
+    Backends: native (a kernel on the CPU; torch's matrix products over blocks of queries on CUDA and in float64),
+        eager. torch's own fused attention has no second derivative.
     Source: Zhang et al., "Self-Attention Generative Adversarial Networks", 2019, section 3; recomputed block by block
         as in Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory", 2021.
     """
@@ -131,6 +132,10 @@ def _is_converted(t: torch.Tensor) -> bool:
     return is_16_bit and t.device.type == "cpu" and t.dtype in convolution.LACKING
 
 
+def _has_kernel(t: torch.Tensor) -> bool:
+    return t.device.type == "cpu" and t.dtype != torch.float64
+
+
 class _Scratch:
     """Matrices that all blocks share; a block at the end of a batch may be smaller."""
 
@@ -144,6 +149,8 @@ class _Scratch:
 
 def _compute(ops: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
     dtype = q.dtype
+    if _has_kernel(q):
+        return ops.attention_rows(*(t.float().contiguous() for t in (q, k, v)), scale).to(dtype)
     q, k, v = _operands(q, k, v)
     y = q.new_empty([q.shape[0], q.shape[1], v.shape[2]])
     scores, weights = _Scratch(q, k), _Scratch(q, k)
@@ -156,8 +163,11 @@ def _compute(ops: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale:
 
 def _compute_backward(
     ops: Any, dy: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, y: torch.Tensor, scale: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     dtype = q.dtype
+    if _has_kernel(q):
+        found = ops.attention_rows_backward(*(t.float().contiguous() for t in (dy, q, k, v)), scale)
+        return tuple(t.to(dtype) for t in found)
     dy, q, k, v, y = _operands(dy, q, k, v, y)
     dq = q.new_empty(q.shape)
     total = torch.float64 if dtype == torch.float64 else torch.float32
@@ -234,4 +244,14 @@ library.define(
     composite=_compute_backward,
     setup_context=_setup_backward_context,
     backward=_backward_backward,
+)
+library.define(
+    "attention_rows",
+    "(Tensor q, Tensor k, Tensor v, float scale) -> Tensor",
+    fake=lambda q, k, v, scale: q.new_empty([q.shape[0], q.shape[1], v.shape[2]]),
+)
+library.define(
+    "attention_rows_backward",
+    "(Tensor dy, Tensor q, Tensor k, Tensor v, float scale) -> (Tensor, Tensor, Tensor)",
+    fake=lambda dy, q, k, v, scale: tuple(torch.empty_like(t) for t in (q, k, v)),
 )

@@ -169,6 +169,8 @@ library.define(
     setup_context=_setup_weight_gradient_context,
     backward=_weight_gradient_backward,
 )
+
+
 def _no_derivative(ctx: Any, ops: Any, *gradients: torch.Tensor | None) -> tuple:
     raise RuntimeError("gankern.winograd_strided_conv2d has no derivative: its caller owns it")
 

@@ -27,6 +27,14 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "half_of_channels_last": lambda x: LAYOUTS["channels_last"](torch.cat([x + 9, x], dim=1))[:, x.shape[1] :],
 }
 
+# Weights [O, I, 3, 3] as a caller may have them.
+WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "channels_last": LAYOUTS["channels_last"],
+    "transposed": lambda w: w.transpose(0, 1).contiguous().transpose(0, 1),
+    "transposed_channels_last": lambda w: LAYOUTS["channels_last"](w.transpose(0, 1)).transpose(0, 1),
+    "bfloat16": lambda w: w.bfloat16(),
+}
+
 
 @dataclass(frozen=True)
 class Case:

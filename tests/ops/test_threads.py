@@ -17,7 +17,7 @@ from case import DTYPES, LAYOUTS, Case, like_random
 from cases import CASES, MODULES
 
 import gankern
-from gankern import checks, dispatch, inputs_only, library, transformed_weights
+from gankern import checks, convolution, dispatch, inputs_only, library
 
 CALLERS = 8
 CORE = [case for case in CASES if case.core]
@@ -143,26 +143,24 @@ def test_any_number_of_threads_gives_the_same_bits(op, layout, dtype):
         same(results[number], results[1], f"{number} threads")
 
 
-def test_kept_weights_under_threads_are_those_of_their_own_numbers():
-    """More weights than are kept, from eight callers: memory that is given on is read by nobody any more."""
-    if dispatch.why_not("winograd", "native", "cpu") is not None:
-        pytest.skip("the native library is not built")
-    weights = [torch.randn([33, 35, 3, 3], generator=torch.Generator().manual_seed(i)) for i in range(24)]
-    x = torch.randn([1, 35, 12, 12])
-    expected = [torch.nn.functional.conv2d(x.double(), w.double(), padding=1) for w in weights]
+@pytest.mark.skipif(dispatch.why_not("winograd", "native", "cpu") is not None, reason="the native library is not built")
+def test_convolutions_of_eight_callers_are_each_of_their_own_weights():
+    """Of few tiles and of many: none finds another's numbers in the transform domain."""
+    generator, calls = torch.Generator().manual_seed(5), []
+    for shape, o, number in (([4, 48, 8, 8], 33, 6), ([3, 140, 12, 10], 40, 4), ([2, 40, 24, 25], 48, 4)):
+        x = torch.randn(shape, generator=generator)
+        for w in torch.randn([number, o, shape[1], 3, 3], generator=generator):
+            assert convolution.is_winograd(x, w, [1, 1])
+            calls.append((x, w, torch.nn.functional.conv2d(x.double(), w.double(), padding=1)))
 
     def work(caller: int) -> None:
-        for k in range(3 * len(weights)):
-            i = (5 * caller + 7 * k) % len(weights)
-            y = gankern.convolution.winograd(x, weights[i], [1, 1], False)
-            torch.testing.assert_close(y.double(), expected[i], rtol=0, atol=2e-5 * expected[i].abs().max().item())
+        torch.set_num_threads(1 + caller % 2)
+        for k in range(2 * len(calls)):
+            x, w, expected = calls[(5 * caller + 3 * k) % len(calls)]
+            y = gankern.conv2d(x, w, padding=1)
+            torch.testing.assert_close(y.double(), expected, rtol=0, atol=2e-5 * expected.abs().max().item())
 
-    most, while_ = transformed_weights.MOST_BYTES, transformed_weights.WHILE
-    transformed_weights.MOST_BYTES, transformed_weights.WHILE = 8 * 64 * 36 * 35 * 4, 4
-    try:
-        at_once(work)
-    finally:
-        transformed_weights.MOST_BYTES, transformed_weights.WHILE = most, while_
+    at_once(work)
 
 
 def test_who_entered_first_may_leave_first():

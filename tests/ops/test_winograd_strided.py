@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from case import LAYOUTS, like_random
+from case import LAYOUTS, WEIGHTS, like_random
 
 import gankern
 from gankern import convolution, dispatch, library
@@ -22,16 +22,19 @@ kernels = library.ops("native")
 
 # Of the largest output. That of the largest product for 16 bits: their results are rounded once, to 8 or 11 bits.
 PROMISE = {torch.float32: 2e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
-# [N, channels of the small image, of the large one, height and width of the small one]
+# [N, channels of the small image, of the large one, height and width of the small one]. Few tiles of 4x4 small pixels,
+# at most a quarter of the input channels or 16, and many go separate ways.
 SHAPES = [
     (2, 5, 7, 9, 6),
     (1, 16, 32, 8, 8),
     (3, 33, 70, 5, 41),
     (1, 64, 48, 21, 70),
-    (2, 130, 9, 12, 4),
-    (1, 9, 130, 4, 4),
+    (5, 130, 9, 12, 4),
+    (3, 9, 130, 4, 4),
     (1, 1, 1, 1, 1),
     (1, 3, 2, 2, 19),
+    (2, 165, 130, 6, 5),
+    (1, 261, 33, 5, 9),
 ]
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
@@ -58,11 +61,9 @@ class Layer:
         return self.small if transposed else self.large
 
     def forward(self, transposed, scale=None, out_scale=None):
-        u = kernels.winograd_strided_weight(self.w, transposed)
         extra = self.extra if transposed else (0, 0)
-        o = self.w.shape[1 if transposed else 0]
         x = self.x(transposed)
-        return kernels.winograd_strided_conv2d(x, u, o, *self.padding, transposed, *extra, scale, out_scale)
+        return kernels.winograd_strided_conv2d(x, self.w, *self.padding, transposed, *extra, scale, out_scale)
 
     def exactly(self, transposed, *scales):
         scales = [s.double() for s in scales]
@@ -98,6 +99,21 @@ def test_all_three_are_within_the_promise(shape, padding, extra, memory_format):
             continue
         assert error(y, exact) < PROMISE[torch.float32]
         assert y.is_contiguous(memory_format=memory_format)
+    assert error(layer.weight_gradient(), layer.exact_weight_gradient()) < PROMISE[torch.float32]
+
+
+@directions
+@pytest.mark.parametrize("shape", [(1, 150, 140, 8, 9), (1, 140, 70, 25, 23)], ids=["few_tiles", "many_tiles"])
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_weights_of_any_form_are_within_the_promise(form, shape, transposed):
+    layer = Layer(shape)
+    layer.w = WEIGHTS[form](layer.w)
+    assert error(layer.forward(transposed), layer.exactly(transposed)) < PROMISE[torch.float32]
+
+
+@each_format
+def test_the_weight_gradient_of_several_blocks_of_many_channels_is_within_the_promise(memory_format):
+    layer = Layer((1, 8, 520, 61, 49), memory_format=memory_format)
     assert error(layer.weight_gradient(), layer.exact_weight_gradient()) < PROMISE[torch.float32]
 
 
@@ -152,12 +168,16 @@ def test_16_bit_images_are_rounded_once(dtype, transposed, memory_format):
     assert error(layer.weight_gradient(), layer.exact_weight_gradient()) < PROMISE[torch.float32]
 
 
-@pytest.mark.parametrize("shape", [(2, 40, 70, 19, 23), (1, 128, 96, 4, 4), (1, 8, 8, 70, 35)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 40, 70, 19, 23), (1, 128, 96, 4, 4), (1, 8, 8, 70, 35), (5, 130, 9, 12, 4), (3, 9, 130, 4, 4)],
+    ids=str,
+)
 def test_the_number_of_threads_changes_no_bit(shape):
     layer = Layer(shape)
     threads = torch.get_num_threads()
     results = []
-    for number in (1, 2, 5):
+    for number in (1, 2, 4, 5):
         torch.set_num_threads(number)
         results.append((layer.forward(False), layer.forward(True), layer.weight_gradient()))
     torch.set_num_threads(threads)
@@ -231,13 +251,10 @@ def test_it_skips_the_weight_gradient_where_inputs_only_are_wanted():
 def test_the_kernels_pass_torchs_own_opcheck(transposed, memory_format):
     layer = Layer((2, 3, 5, 6, 7), (1, 0), (1, 0), memory_format)
     tests = ("test_schema", "test_faketensor")
-    u = kernels.winograd_strided_weight(layer.w, transposed)
     x = layer.x(transposed)
     geometry = (1, 0, transposed, 1 if transposed else 0, 0)
     torch.library.opcheck(kernels.winograd_strided, (x.clone().requires_grad_(), layer.w, *geometry))
-    torch.library.opcheck(kernels.winograd_strided_weight, (layer.w, transposed), test_utils=tests)
-    o = layer.w.shape[1 if transposed else 0]
-    torch.library.opcheck(kernels.winograd_strided_conv2d, (x, u, o, *geometry, None, None), test_utils=tests)
+    torch.library.opcheck(kernels.winograd_strided_conv2d, (x, layer.w, *geometry, None, None), test_utils=tests)
     images = (layer.large.requires_grad_(), layer.small)
     torch.library.opcheck(kernels.winograd_strided_weight_gradient, (*images, 1, 0, None, None))
 
@@ -299,23 +316,21 @@ def test_errors_say_what_was_expected_and_what_came(arguments, kind, text):
 
 
 def test_the_kernels_refuse_what_they_would_read_out_of_bounds():
-    u = kernels.winograd_strided_weight(W, False)
-    with pytest.raises(RuntimeError, match="u must be winograd_strided_weight's for the channels of x and 40"):
-        kernels.winograd_strided_conv2d(X, u, 40, 0, 0, False, 0, 0, None, None)
+    for w, transposed in ((W, True), (W.transpose(0, 1), False), (W[..., :2], False), (W[0], False)):
+        with pytest.raises(RuntimeError, match=r"w must have shape \[O, I, 3, 3\], or .* if transposed, for I = 3"):
+            kernels.winograd_strided_conv2d(X, w, 0, 0, transposed, 0, 0, None, None)
     with pytest.raises(RuntimeError, match="scale must have 3 elements, got 5"):
-        kernels.winograd_strided_conv2d(X, u, 4, 0, 0, False, 0, 0, torch.zeros([5]), None)
+        kernels.winograd_strided_conv2d(X, W, 0, 0, False, 0, 0, torch.zeros([5]), None)
     with pytest.raises(RuntimeError, match="extra must be 0, or at most 1 if transposed"):
-        kernels.winograd_strided_conv2d(X, u, 4, 0, 0, False, 1, 0, None, None)
-    with pytest.raises(RuntimeError, match="w must be for 3 channels, as many as x has"):
-        kernels.winograd_strided(X[:, :2], W, 0, 0, False, 0, 0)
+        kernels.winograd_strided_conv2d(X, W, 0, 0, False, 1, 0, None, None)
     with pytest.raises(RuntimeError, match="small must have the dtype of large and the shape of its convolution"):
         kernels.winograd_strided_weight_gradient(X, torch.zeros([1, 4, 2, 3]), 0, 0, None, None)
 
 
-def test_packed_weights_have_no_derivative_and_say_so():
-    w = torch.randn([4, 3, 3, 3], requires_grad=True)
-    with pytest.raises(RuntimeError, match="have no derivative: their caller owns it"):
-        kernels.winograd_strided_weight(w, False).sum().backward()
+def test_a_layer_has_no_derivative_and_says_so():
+    y = kernels.winograd_strided_conv2d(X, W.clone().requires_grad_(), 0, 0, False, 0, 0, None, None)
+    with pytest.raises(RuntimeError, match="winograd_strided_conv2d has no derivative: its caller owns it"):
+        y.sum().backward()
 
 
 @pytest.mark.slow
