@@ -56,8 +56,10 @@ def torch_convolution(
     if x.device.type == "cpu" and x.dtype in LACKING:
         return torch.ops.aten.convolution(x.float(), w.float(), None, *sizes).to(x.dtype)
     if _is_product(x, w.shape, stride, padding, groups) and x.is_contiguous():
-        matrix = w[:, :, 0, 0].t() if transposed else w[:, :, 0, 0]
-        return torch.matmul(matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+        matrix = w[:, :, 0, 0].t() if transposed else w[:, :, 0, 0]  # [O, I]
+        y = x.new_empty([x.shape[0], matrix.shape[0], *x.shape[2:]])
+        torch.bmm(matrix.expand(x.shape[0], -1, -1), x.flatten(2), out=y.flatten(2))
+        return y
     return torch.ops.aten.convolution(x, w, None, *sizes)
 
 
@@ -97,8 +99,9 @@ def torch_weight_gradient(
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     dtype = x.dtype
     if _is_product(x, shape, stride, padding, groups) and x.is_contiguous() and dy.is_contiguous():
-        products = torch.bmm(dy.flatten(2), x.flatten(2).mT)  # [N, O, I]
-        return products.sum(0)[..., None, None].contiguous(memory_format=memory_format)
+        dw = x.new_empty(shape).contiguous(memory_format=memory_format)
+        torch.sum(torch.bmm(dy.flatten(2), x.flatten(2).mT), 0, out=dw.view(shape[0], shape[1]))
+        return dw
     if x.device.type == "cpu":
         if dtype in LACKING:
             x, dy = x.float(), dy.float()
