@@ -57,12 +57,13 @@ inline WinogradWeights weights(const Tensor& w, bool transposed, bool rotated, i
   STD_TORCH_CHECK(
       w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3 && w.size(transposed ? 0 : 1) == channels,
       "gankern.winograd: w must have shape [O, I, 3, 3], or [I, O, 3, 3] if transposed, for I = ", channels);
-  dense = torch::stable::to(w, ScalarType::Float);
+  dense = w.scalar_type() == ScalarType::Double ? torch::stable::to(w, ScalarType::Float) : w;
   const auto one_is = [&](int64_t stride) { return dense.stride(0) == stride || dense.stride(1) == stride; };
   const bool even = dense.stride(2) == 3 * dense.stride(3), neighbours = dense.stride(3) == 1;
   if (!even || !one_is(neighbours ? 9 : 1)) dense = torch::stable::contiguous(dense);
   const int o = transposed ? 1 : 0, i = 1 - o;
-  return {static_cast<const float*>(dense.const_data_ptr()),
+  return {dtype_of(dense, "winograd", "w"),
+          dense.const_data_ptr(),
           dense.size(o),
           dense.size(i),
           dense.stride(o),

@@ -15,8 +15,8 @@ namespace gankern::cpu::GANKERN_SIMD {
 constexpr int kTaps = 9;
 
 // load_square where channels are next to each other.
-inline void load_square_by_taps(const WinogradWeights& w, const float* from, int64_t outputs, int64_t inputs,
-                                Lanes* taps) {
+template <typename T>
+void load_square_by_taps(const WinogradWeights& w, const T* from, int64_t outputs, int64_t inputs, Lanes* taps) {
   const bool transposed = w.stride_o != 1;
   const int64_t rows = transposed ? outputs : inputs, numbers = transposed ? inputs : outputs;
   const int64_t stride = transposed ? w.stride_o : w.stride_i;
@@ -30,9 +30,10 @@ inline void load_square_by_taps(const WinogradWeights& w, const float* from, int
 
 // The numbers of channels [o, o + lanes) and [i, i + lanes): of each i its 9 taps, their lanes being o. Zero beyond the
 // last channels.
-inline void load_square(const WinogradWeights& w, int64_t o, int64_t i, Lanes* taps) {
+template <typename T>
+void load_square(const WinogradWeights& w, int64_t o, int64_t i, Lanes* taps) {
   const int64_t outputs = std::min<int64_t>(kLanes, w.o - o), inputs = std::min<int64_t>(kLanes, w.i - i);
-  const float* from = w.data + o * w.stride_o + i * w.stride_i;
+  const T* from = static_cast<const T*>(w.data) + o * w.stride_o + i * w.stride_i;
   if (w.stride_tap != 1) return load_square_by_taps(w, from, outputs, inputs, taps);
   if (w.stride_i == kTaps) {  // an output channel is a row of numbers: transposed
     for (int first = 0; first < kTaps * kLanes; first += kLanes) {
@@ -53,7 +54,7 @@ inline void load_square(const WinogradWeights& w, int64_t o, int64_t i, Lanes* t
       for (int tap = 0; tap < kTaps; ++tap) taps[tap] = rows[tap];
     } else {
       alignas(64) float columns[kTaps][kLanes] = {};
-      for (int n = 0; n < numbers; ++n) columns[n % kTaps][n / kTaps] = from[n];
+      for (int n = 0; n < numbers; ++n) columns[n % kTaps][n / kTaps] = load(from[n]);
       for (int tap = 0; tap < kTaps; ++tap) taps[tap] = Lanes::load(columns[tap]);
     }
   }
@@ -67,7 +68,7 @@ void pack_weights(const WinogradWeights& w, int64_t o, int64_t begin, int64_t en
   for (int64_t i = begin; i < end; i += kLanes) {
     for (int c = 0; c < kBlockColumns; c += kLanes) {
       Lanes taps[kTaps * kLanes];
-      load_square(w, o + c, i, taps);
+      for_type(w.dtype, [&]<typename T>() { load_square<T>(w, o + c, i, taps); });
       float* u = u_all + (i - begin) * kBlockColumns + c;
       for (int64_t row = 0; row < std::min<int64_t>(kLanes, end - i); ++row, u += kBlockColumns) {
         V g[9], half[18], product[36];

@@ -113,10 +113,11 @@ struct WinogradTiles {
   int64_t count() const { return n * rows * columns; }
 };
 
-// Weights 3x3 of o and i channels, of float32. Either their taps are next to each other, and one of the strides is 9;
+// Weights 3x3 of o and i channels. Either their taps are next to each other, and one of the strides is 9;
 // or channels are (channels_last), and one of them is 1.
 struct WinogradWeights {
-  const float* data;
+  DType dtype;
+  const void* data;
   int64_t o, i, stride_o, stride_i, stride_tap;
   bool rotated;  // by 180 degrees
 };
