@@ -18,7 +18,7 @@ REPORT = {
     "figures": [
         figure("eager fp32 NCHW", 300.0),
         figure("eager fp32 channels_last", 200.0),
-        figure("eager-published fp32 NCHW", 100.0),
+        figure("eager-published fp32 NCHW", 176.0),
         figure("eager bf16 NCHW", 160.0),
         figure("gankern fp32 NCHW", 100.0),
         figure("gankern fp32 channels_last", 80.0),
@@ -32,9 +32,9 @@ def test_the_readme_says_what_the_files_say() -> None:
     assert with_tables(text) == text
 
 
-def test_speeds_are_those_of_the_faster_layouts() -> None:
+def test_speeds_are_those_of_the_fastest_plain_pytorch_and_the_faster_layouts() -> None:
     last = iterations({"biggan-cpu.json": REPORT}).splitlines()[-1]
-    assert last == "| BigGAN | 64 | 200 ms | 2.50x | 4.00x | 1.25x | 1.5 / 1.5 GB |"
+    assert last == "| BigGAN | 64 | 176 ms | 2.20x | 3.52x | 1.10x | 1.5 / 1.5 GB |"
 
 
 def test_what_stands_between_marks_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
