@@ -103,7 +103,7 @@ def draw_iterations(reports: dict[str, dict[str, Any]], path: Path) -> None:
     axes.axvline(1, color="#333", linewidth=0.8)
     axes.set_xlabel("training iterations per second, relative to plain PyTorch in fp32")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -35,10 +35,10 @@ SUITES = {
     "address": {
         "tests/ops": "native and not compile and not opcheck",
         "tests/fuzz": "agrees or stays_right or 32_bits",
-        "tests/ops/test_threads.py": "native or kept or bits",
+        "tests/ops/test_threads.py": "native or callers or bits",
     },
     "thread": {
-        "tests/ops/test_threads.py": "(native or kept) and not bits",
+        "tests/ops/test_threads.py": "(native or callers) and not bits",
         "tests/ops/test_contract.py": "native and (equals_the_float64 or strides or expanded)",
         "tests/fuzz": "agrees or stays_right",
     },
