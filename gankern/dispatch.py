@@ -43,7 +43,6 @@ OPS = tuple(ORDER)
 
 # (op, device): the op has no kernels of its own there, and is composed of ops that have; the backend is theirs.
 COMPOSED = {
-    ("attention", "cpu"),
     ("attention", "cuda"),
     ("conv2d", "cpu"),
     ("conv2d", "cuda"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -133,7 +134,12 @@ def _is_converted(t: torch.Tensor) -> bool:
 
 
 def _has_kernel(t: torch.Tensor) -> bool:
-    return t.device.type == "cpu" and t.dtype != torch.float64
+    return t.device.type == "cpu" and t.dtype != torch.float64 and _is_built()
+
+
+@cache
+def _is_built() -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key("gankern::attention_rows", "CPU")
 
 
 class _Scratch:

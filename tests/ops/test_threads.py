@@ -26,6 +26,7 @@ CORE = [case for case in CASES if case.core]
 IMAGE, PER_SAMPLE, NOISE = (4, 32, 64, 48), (4, 32), (4, 1, 64, 48)
 FILTER = gankern.setup_filter([1, 3, 3, 1])
 LARGE: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "attention": (gankern.attention, ((3, 301, 9), (3, 77, 9), (3, 77, 35))),
     "bias_act": (lambda x, b: gankern.bias_act(x, b, act="swish"), (IMAGE, (32,))),
     "conditional_batch_norm": (
         lambda x, g, b: gankern.conditional_batch_norm(x, g, b, act="relu", up=2),
