@@ -74,6 +74,7 @@ void multiply_block(const Product& p) {
 
 // All rows, in blocks of nearly equal height: a block of few rows would wait for its own sums.
 inline void multiply(Product p, int64_t rows) {
+  if (rows == 0) return;
   using Block = void (*)(const Product&);
   static constexpr auto blocks = []<int... i>(std::integer_sequence<int, i...>) {
     return std::array<Block, kBlockRows>{multiply_block<i + 1>...};

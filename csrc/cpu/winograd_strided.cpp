@@ -53,13 +53,13 @@ class Convolution {
   // Output channels [o, o + kBlockColumns) of images [begin, end) of few tiles: the weights are transformed for some
   // input channels at a time, and stay in the second-level cache.
   void multiply_few(int64_t o, int64_t begin, int64_t end) const {
-    constexpr int64_t kDepth = 128, kPosition = kDepth * kBlockColumns + kSkew;
+    constexpr int64_t kPosition = kWinogradDepth * kBlockColumns + kSkew;
     const StridedLines v = few();
     StridedLines m({begin, end - begin, whole().y, whole().x}, kOverlapping, kBlockColumns, kBlockColumns);
     float* u = workspace(kWinogradPositions * kPosition + m.floats());
     m.data = u + kWinogradPositions * kPosition;
-    for (int64_t i = 0; i < p_.x.c; i += kDepth) {
-      const int64_t depth = std::min(kDepth, p_.x.c - i);
+    for (int64_t i = 0; i < p_.x.c; i += kWinogradDepth) {
+      const int64_t depth = std::min(kWinogradDepth, p_.x.c - i);
       pack_weights<Transform>(p_.w, o, i, i + depth, u, kPosition);
       for (int k = 0; k < kWinogradPositions; ++k) {
         const float* from = v.matrix(k) + begin * (v.rows(k) / v.images) * inputs_ + i;

@@ -9,7 +9,7 @@ struct AttentionParams {
   const float *q, *k, *v;   // [n, l, d], [n, s, d], [n, s, e]
   const float* dy;          // [n, l, e]; null forward
   float *y, *dq, *dk, *dv;  // of the shapes of dy, q, k, v
-  float* partial;           // sums of the gradients of k and v: [n, parts, floats_of_part()]
+  float* partial;           // sums of the gradients of k and v: of each part of the queries
   int64_t n, l, s, d, e;
   float scale;
 };

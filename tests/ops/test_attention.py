@@ -58,6 +58,14 @@ def test_images_that_do_not_fit_are_refused():
         self_attention2d(torch.zeros([1, 3, 4, 4]), torch.zeros([1, 3, 2, 2]), torch.zeros([1, 3, 2, 3]))
 
 
+def test_without_channels_every_key_counts_the_same(backend, device):
+    q, k, v = (torch.ones([2, length, d], device=device, requires_grad=True) for length, d in ((5, 0), (3, 0), (3, 4)))
+    y = gankern.attention(q, k, v, backend=backend)
+    gradients = torch.autograd.grad(y.sum(), (q, k, v))
+    assert torch.allclose(y, torch.ones_like(y))
+    assert torch.allclose(gradients[2], torch.full_like(v, 5 / 3))
+
+
 def test_is_torchs_own_attention(backend, device):
     q, k, v = (torch.randn(shape).to(device) for shape in ([2, 9, 4], [2, 7, 4], [2, 7, 5]))
     expected = F.scaled_dot_product_attention(q, k, v, scale=0.7)
